@@ -1,0 +1,3 @@
+"""picolab: a workbench for small language models."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""One architecture a file, readable top to bottom, none importing another."""

@@ -1,0 +1,17 @@
+"""What every test stands on: shapes are checked at run time, one thread, no network."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from jaxtyping import install_import_hook
+
+# Every array annotation of the mathematics is checked on every call while tests run.
+install_import_hook(("picolab.parts", "picolab.models"), "beartype.beartype")
+
+import torch  # noqa: E402  (after the hook)
+
+torch.set_num_threads(1)

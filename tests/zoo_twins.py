@@ -1,0 +1,56 @@
+"""A tiny twin of every architecture in the zoo, with no number that is a default, neutral, or equal to another."""
+
+from __future__ import annotations
+
+import torch
+
+from picolab.zoo import ARCHITECTURES, build
+
+VOCAB, CONTEXT = 43, 24
+
+DECODER = {"vocab_size": VOCAB, "context_length": CONTEXT, "d_model": 36, "n_layers": 3, "n_heads": 6, "d_ff": 52}
+ROTARY = {**DECODER, "n_kv_heads": 2, "head_dim": 10, "rope_theta": 137.0, "norm_eps": 3e-4}
+
+TWINS: dict[str, tuple[str, dict[str, object]]] = {
+    "kgram-onehot": ("kgram", {"vocab_size": VOCAB, "context_length": CONTEXT, "form": "onehot", "k": 3, "hidden": 17}),
+    "kgram-embed": ("kgram", {"vocab_size": VOCAB, "context_length": CONTEXT, "form": "embed", "k": 3, "d_embed": 11}),
+    "kgram-conv": ("kgram", {"vocab_size": VOCAB, "context_length": CONTEXT, "form": "conv", "k": 3, "d_embed": 11}),
+    "lstm": ("lstm", {"vocab_size": VOCAB, "context_length": CONTEXT, "d_model": 13, "hidden": 17, "n_layers": 2}),
+    "gpt2": ("gpt2", {**DECODER, "norm_eps": 3e-4}),
+    "gpt2 without attention bias": ("gpt2", {**DECODER, "attention_bias": False, "norm_eps": 3e-4}),
+    "gpt2 untied": ("gpt2", {**DECODER, "tied": False}),
+    "llama": ("llama", ROTARY),
+    "llama tied": ("llama", {**ROTARY, "tied": True}),
+    "qwen2": ("qwen2", {**ROTARY, "tied": False}),
+    "qwen2 tied": ("qwen2", ROTARY),
+    "gpt_oss": ("gpt_oss", {**ROTARY, "window": 5}),
+    "gpt_oss without sinks": ("gpt_oss", {**ROTARY, "window": 5, "sinks": False}),
+    "nanochat": ("nanochat", ROTARY),
+}
+"""Name -> architecture and settings; every architecture that is trained by gradient is here."""
+
+assert {architecture for architecture, _ in TWINS.values()} == set(ARCHITECTURES) - {"ngram"}
+
+
+def fresh(name: str, seed: int = 0):
+    """A newly initialised twin."""
+    torch.manual_seed(seed)
+    architecture, settings = TWINS[name]
+    return build(architecture, settings).eval()
+
+
+def adversarial(name: str, seed: int = 0):
+    """A twin whose every parameter is random and large enough that attention is far from uniform."""
+    model = fresh(name, seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            scale = 0.7 if parameter.ndim == 1 else 1.2 * parameter.shape[-1] ** -0.5
+            centre = 1.0 if parameter.ndim == 1 else 0.0
+            parameter.copy_(centre + scale * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def some_tokens(batch: int = 2, time: int = 17, seed: int = 0):
+    """Random token ids `(batch, time)`."""
+    return torch.randint(0, VOCAB, (batch, time), generator=torch.Generator().manual_seed(seed))
