@@ -10,6 +10,10 @@ VOCAB, CONTEXT = 43, 24
 
 DECODER = {"vocab_size": VOCAB, "context_length": CONTEXT, "d_model": 36, "n_layers": 3, "n_heads": 6, "d_ff": 52}
 ROTARY = {**DECODER, "n_kv_heads": 2, "head_dim": 10, "rope_theta": 137.0, "norm_eps": 3e-4}
+LLAMA3 = {
+    "kind": "llama3", "factor": 3.7, "original_context_length": 19, "low_freq_factor": 1.3, "high_freq_factor": 3.1
+}  # fmt: skip
+YARN = {"kind": "yarn", "factor": 2.9, "original_context_length": 11, "beta_fast": 5.3, "beta_slow": 0.7}
 
 TWINS: dict[str, tuple[str, dict[str, object]]] = {
     "kgram-onehot": ("kgram", {"vocab_size": VOCAB, "context_length": CONTEXT, "form": "onehot", "k": 3, "hidden": 17}),
@@ -21,8 +25,17 @@ TWINS: dict[str, tuple[str, dict[str, object]]] = {
     "gpt2 untied": ("gpt2", {**DECODER, "tied": False}),
     "llama": ("llama", ROTARY),
     "llama tied": ("llama", {**ROTARY, "tied": True}),
+    "llama plain": ("llama", {**ROTARY, "head_dim": 6}),  # what formats can hold that know no head_dim
+    "llama plain tied": ("llama", {**ROTARY, "head_dim": 6, "tied": True}),
     "qwen2": ("qwen2", {**ROTARY, "tied": False}),
     "qwen2 tied": ("qwen2", ROTARY),
+    "qwen3": ("qwen3", {**ROTARY, "tied": False}),
+    "qwen3 tied": ("qwen3", ROTARY),
+    "mistral": ("mistral", {**ROTARY, "window": 5}),
+    "mistral without window": ("mistral", {**ROTARY, "window": 0}),
+    "llama scaled as llama3": ("llama", {**ROTARY, "rope_scaling": LLAMA3}),
+    "qwen2 plain": ("qwen2", {**ROTARY, "head_dim": 6, "tied": False}),
+    "qwen2 scaled by yarn": ("qwen2", {**ROTARY, "head_dim": 6, "rope_scaling": YARN}),
     "gpt_oss": ("gpt_oss", {**ROTARY, "window": 5}),
     "gpt_oss without sinks": ("gpt_oss", {**ROTARY, "window": 5, "sinks": False}),
     "nanochat": ("nanochat", ROTARY),

@@ -1,3 +1,28 @@
-"""picolab: a workbench for small language models."""
+"""picolab: a workbench for small language models.
+
+    model = picolab.load("runs/x")                       a run, a checkpoint or a preset -> nn.Module, tokens -> logits
+    text = picolab.generate(model, "Once upon a")        what it writes
+
+The names are imported when they are used, so that `import picolab` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from picolab.api import generate, load
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "generate", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("picolab.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from picolab.errors import BadSetting, UnknownName
-from picolab.models import gpt2, gpt_oss, kgram, llama, lstm, nanochat, ngram, qwen2
+from picolab.models import gpt2, gpt_oss, kgram, llama, lstm, mistral, nanochat, ngram, qwen2, qwen3
 from picolab.models.contract import LanguageModel
+from picolab.parts.rope import RopeScaling
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "lstm": Architecture(lstm.LSTM, lstm.Config),
     "gpt2": Architecture(gpt2.GPT2, gpt2.Config),
     "llama": Architecture(llama.Llama, llama.Config),
+    "mistral": Architecture(mistral.Mistral, mistral.Config),
     "qwen2": Architecture(qwen2.Qwen2, qwen2.Config),
+    "qwen3": Architecture(qwen3.Qwen3, qwen3.Config),
     "gpt_oss": Architecture(gpt_oss.GptOss, gpt_oss.Config),
     "nanochat": Architecture(nanochat.NanoChat, nanochat.Config),
 }
@@ -100,18 +103,22 @@ def build(architecture: str, settings: Mapping[str, Any]) -> LanguageModel:
 def check_settings(architecture: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, refused if one is unknown or has the wrong type."""
     known: dict[str, Any] = {field.name: field.default for field in fields(ARCHITECTURES[architecture].config)}
+    checked = dict(settings)
     for name, value in settings.items():
         if name not in known:
             raise UnknownName(f"setting of {architecture}", name, known)
+        if name == "rope_scaling":
+            checked[name] = None if value is None else RopeScaling.of(value)
+            continue
         kind: type = type(known[name])
         allowed = (int, float) if kind is float else kind
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-            raise BadSetting(
-                f"`{name}` is {value!r}, not {kind.__name__}", hint=f"the default is {known[name]}"
-            )
+            raise BadSetting(f"`{name}` is {value!r}, not {kind.__name__}", hint=f"the default is {known[name]}")
         if isinstance(value, int | float) and value < 0:
             raise BadSetting(f"`{name}` is {value}, less than nothing", hint=f"the default is {known[name]}")
-    return dict(settings)
+        if isinstance(value, int) and kind is float:
+            checked[name] = float(value)
+    return checked
 
 
 def settings_of(model: LanguageModel) -> dict[str, Any]:

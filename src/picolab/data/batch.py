@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from picolab.parts.cross_entropy import IGNORE
 from picolab.shapes import Documents, Tokens
 
@@ -33,6 +35,6 @@ class Batch:
         """How many positions count in the loss."""
         return int((self.targets != IGNORE).sum())
 
-    def to(self, device: object) -> Batch:
+    def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         return Batch(*(t.to(device, non_blocking=True) for t in (self.tokens, self.targets, self.documents)))

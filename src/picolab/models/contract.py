@@ -27,7 +27,10 @@ class HuggingFace:
     """How transformers spells an architecture: the table at the end of its file, read by `weights/`.
 
     `tensors` maps our parameter names to theirs, `{i}` standing for the layer; those in `transposed` are stored the other
-    way round. `settings` maps our settings to their config keys; `fixed` are keys whose value we compute with, no other.
+    way round, and `ignored` are tensors of old files that hold no parameter. `settings` maps our settings to their config
+    keys; `fixed` are keys whose value we compute with, no other. `defaults` is what transformers assumes, in our words,
+    where a config does not say (or says null): a value, or how it follows from the config; a setting that is not there must
+    be said. `nulls` are our values for which they write null.
     """
 
     model_type: str
@@ -36,6 +39,9 @@ class HuggingFace:
     settings: Mapping[str, str]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     transposed: frozenset[str] = frozenset()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    nulls: Mapping[str, Any] = field(default_factory=dict)
+    ignored: frozenset[str] = frozenset()
 
 
 @runtime_checkable

@@ -149,6 +149,8 @@ HUGGING_FACE = HuggingFace(
         "scale_attn_by_inverse_layer_idx": False,
         "add_cross_attention": False,
     },
+    defaults={"d_ff": lambda config: 4 * config["n_embd"], "norm_eps": 1e-5, "tied": True},
+    ignored=frozenset({"transformer.h.{i}.attn.bias", "transformer.h.{i}.attn.masked_bias"}),  # causal masks
     # GPT-2's layers are stored input by output.
     transposed=frozenset(
         f"blocks.{{i}}.{name}.weight"

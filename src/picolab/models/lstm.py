@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ class Block(nn.Module):
                 nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[1]))
         # Gates are stacked input, forget, cell, output. A forget gate that starts open lets gradients through time
         # (Jozefowicz et al. 2015).
-        nn.init.ones_(self.lstm.bias_ih_l0.data[hidden : 2 * hidden])
+        nn.init.ones_(self.lstm.get_parameter("bias_ih_l0").data[hidden : 2 * hidden])
 
     def forward(self, x: Stream, segments: Segments | None) -> Hidden:
         states: Hidden = self.lstm(x)[0] if segments is None else segments.run(lambda part: self.lstm(part)[0], x)
@@ -92,9 +93,8 @@ class LSTM(LanguageModel):
         super().__init__(config)
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            Block(config.hidden if layer else config.d_model, config.hidden) for layer in range(config.n_layers)
-        )
+        widths = [config.d_model] + [config.hidden] * (config.n_layers - 1)
+        self.blocks = cast("list[Block]", nn.ModuleList(Block(width, config.hidden) for width in widths))
         self.out_proj: nn.Module = nn.Identity()
         if config.hidden != config.d_model:
             self.out_proj = nn.Linear(config.hidden, config.d_model)

@@ -150,6 +150,14 @@ HUGGING_FACE = HuggingFace(
         "tied": "tie_word_embeddings",
     },
     fixed={"hidden_act": "relu2", "attention_bias": False, "rope_scaling": None},
+    defaults={
+        "n_kv_heads": 0,
+        "head_dim": 0,
+        "logit_cap": 15.0,
+        "rope_theta": 10000.0,
+        "norm_eps": 1e-6,
+        "tied": False,
+    },
 )
 
 NanoChat.hugging_face = HUGGING_FACE

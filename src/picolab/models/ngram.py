@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ class NGram(LanguageModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.levels = nn.ModuleList(Level(config.vocab_size) for _ in range(config.order))
+        self.levels = cast("list[Level]", nn.ModuleList(Level(config.vocab_size) for _ in range(config.order)))
 
     def estimate(self, batches: Iterable[Packed]) -> None:
         """Count the n-grams of these batches, in place of what was counted before; contexts end where documents begin."""
@@ -135,7 +135,7 @@ class NGram(LanguageModel):
             node = find(level.contexts, node * self.config.vocab_size + older, (node >= 0) & (older != EMPTY))
             yield node
 
-    def _check(self, *ids: Int64[Tensor, "..."]) -> None:
+    def _check(self, *ids: Int64[Tensor, ...]) -> None:
         # A key is node * vocab_size + token: a larger id would be taken for another n-gram.
         largest = max((int(some.max()) for some in ids if some.numel()), default=0)
         if largest >= self.config.vocab_size:

@@ -18,7 +18,7 @@ from picolab.parts.feedforward import GatedFeedForward
 from picolab.parts.head import Head
 from picolab.parts.init import init_normal, shrink_residual
 from picolab.parts.norm import RMSNorm
-from picolab.parts.rope import Rope, Rotation, rotate
+from picolab.parts.rope import Rope, RopeScaling, Rotation, rotate
 from picolab.parts.tap import tap
 from picolab.shapes import Documents, Stream, Tokens
 
@@ -36,6 +36,7 @@ class Config:
     head_dim: int = 0
     d_ff: int = 4864
     rope_theta: float = 1000000.0
+    rope_scaling: RopeScaling | None = None
     norm_eps: float = 1e-6
     tied: bool = True
 
@@ -87,7 +88,7 @@ class Qwen2(LanguageModel):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.embedding = Embedding(config.vocab_size, config.d_model, tied=config.tied)
-        self.rope = Rope(config.context_length, config.head_dim, config.rope_theta)
+        self.rope = Rope(config.context_length, config.head_dim, config.rope_theta, config.rope_scaling)
         blocks = [Block(config, layer) for layer in range(config.n_layers)]
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = RMSNorm(config.d_model, config.norm_eps)
@@ -147,7 +148,9 @@ HUGGING_FACE = HuggingFace(
         "norm_eps": "rms_norm_eps",
         "tied": "tie_word_embeddings",
     },
-    fixed={"hidden_act": "silu", "use_sliding_window": False, "rope_scaling": None},
+    fixed={"hidden_act": "silu", "use_sliding_window": False},
+    defaults={"n_kv_heads": 0, "head_dim": 0, "rope_theta": 10000.0, "norm_eps": 1e-6, "tied": False},
+    ignored=frozenset({"model.layers.{i}.self_attn.rotary_emb.inv_freq"}),
 )
 
 Qwen2.hugging_face = HUGGING_FACE

@@ -6,7 +6,7 @@ With a large vocabulary the logits dwarf everything else a step touches: 2,048 t
 moved through memory several times. So the fast version takes a few hundred tokens at a time and, while their logits are still warm,
 computes the gradient as well, (softmax - one_hot), and folds it into the gradients of features and weight at once:
 
-    for a chunk of tokens:   logits -> probs -> losses;   slope = probs - one_hot;   d_features = slope weight;   d_weight += slope^T features
+    for a chunk of tokens: logits -> probs -> losses; slope = probs - one_hot; d_features = slope weight; d_weight += slope^T features
 
 Nothing of size tokens x vocab ever exists (the idea of Liger-Kernel, Hsu et al. 2024, arXiv:2410.10989, and of cut cross entropy,
 Wijmans et al. 2024, arXiv:2411.09009).

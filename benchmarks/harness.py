@@ -1,0 +1,180 @@
+"""How a claim is measured: every arm in a process of its own, all arms in turn, warm, median of several.
+
+    A B C A B C A B C ...        so that a machine that drifts drifts for all of them
+
+A worker is a generator: what it yields first is its setting up; every `next` after that does one unit of work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+Worker = Callable[[], Iterator[None]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a unit of work took (median) and peak memory of the process while it worked, in MB."""
+
+    seconds: float
+    peak_mb: float
+
+
+def serve(worker: Iterator[None]) -> None:
+    """The worker's side: one unit of work for every line read, then its peak memory."""
+    next(worker)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "forget":
+            _forget_peak()
+            print("ok", flush=True)
+            continue
+        start = time.perf_counter()
+        next(worker)
+        print(time.perf_counter() - start, flush=True)
+    print(_peak_mb(), flush=True)
+
+
+def measure(script: str, arms: Sequence[Sequence[str]], *, rounds: int = 7, warm_up: int = 3) -> list[Timing | None]:
+    """Run `script --worker ARM...` for each arm, interleaved; None for an arm that does not run here."""
+    workers: list[subprocess.Popen[str]] = []
+    ready: list[bool] = []
+    for arm in arms:  # one after the other: compiling is heavy, and nobody is timed while a neighbour does it
+        command = [sys.executable, script, "--worker", *arm]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        workers.append(worker)
+        ready.append(worker.stdout.readline().strip() == "ready")
+        if ready[-1]:
+            for _ in range(warm_up):
+                _ask(worker, "work")
+            _ask(worker, "forget")
+    seconds: list[list[float]] = [[] for _ in arms]
+    for _ in range(rounds):
+        for worker, good, times in zip(workers, ready, seconds, strict=True):
+            if good:
+                times.append(float(_ask(worker, "work")))
+    timings: list[Timing | None] = []
+    for worker, good, times in zip(workers, ready, seconds, strict=True):
+        worker.stdin.close()
+        last = worker.stdout.read().split()
+        worker.wait()
+        timings.append(Timing(statistics.median(times), float(last[-1])) if good else None)
+    return timings
+
+
+def _ask(worker: subprocess.Popen[str], word: str) -> str:
+    worker.stdin.write(word + "\n")
+    return worker.stdout.readline()
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    model = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
+    )
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": model,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def matrix_rate(dtype: str, size: int = 2048) -> float:
+    """FLOP/s of a square matrix product: what the machine can do at best."""
+    import torch
+
+    a = torch.randn(size, size).to(getattr(torch, dtype))
+    best = min(_time(lambda: a @ a) for _ in range(9))
+    return 2 * size**3 / best
+
+
+def copy_rate(megabytes: int = 256) -> float:
+    """Bytes/s read and written by a plain copy."""
+    import torch
+
+    a = torch.empty(megabytes * 2**20, dtype=torch.uint8)
+    b = torch.empty_like(a)
+    best = min(_time(lambda: b.copy_(a)) for _ in range(9))
+    return 2 * a.numel() / best
+
+
+def finish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
+    """Print the table and keep it for docs/benchmarks.md."""
+    result = {
+        "name": name,
+        "title": title,
+        "machine": machine(),
+        "command": f"python benchmarks/{Path(sys.argv[0]).name}",
+        "columns": list(columns),
+        "rows": [list(row) for row in rows],
+        "notes": list(notes),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if "--json" in sys.argv:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        print(render(result))
+
+
+def render(result: dict) -> str:
+    """One result as Markdown."""
+    m = result["machine"]
+    lines = [f"## {result['title']}", ""]
+    lines += ["| " + " | ".join(result["columns"]) + " |", "|" + "---|" * len(result["columns"])]
+    lines += ["| " + " | ".join(row) + " |" for row in result["rows"]]
+    lines += ["", *(f"* {note}" for note in result["notes"])]
+    lines += [
+        f"* measured {m['date']} on {m['cores']} cores of {m['processor']}, Python {m['python']}: `{result['command']}`"
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def worker_arguments() -> list[str] | None:
+    """The arm this process is to serve, or None in the process that measures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--worker", nargs="+")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_known_args()[0].worker
+
+
+def _time(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _forget_peak() -> None:
+    """Let the kernel count the peak anew from here (Linux)."""
+    path = Path("/proc/self/clear_refs")
+    if path.exists():
+        path.write_text("5")
+
+
+def _peak_mb() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

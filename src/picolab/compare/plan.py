@@ -1,0 +1,184 @@
+"""What exactly is compared? One plan for all models: the same data, rows, budget and seeds; nothing differs but the model.
+
+    models, data, tokens, seeds, overrides -> Plan -> Settings of every run
+
+The n-gram baseline joins every comparison. An override of an architecture's field (`d_model`) goes to the models that have it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from picolab.errors import BadCheckpoint, BadInput, BadSetting, UnknownName
+from picolab.runs import atomic, names
+from picolab.runs.settings import Settings, known_settings, resolve
+from picolab.zoo import ARCHITECTURES, PRESETS, check_settings
+
+BASELINE = "ngram"
+PLAN, RUNS = "plan.json", "runs"
+EVALUATIONS = 16
+"""Points of a held-out curve, about, where nobody asked for more or fewer. All together they read half as many batches as training
+does, which costs a sixth of it; the figures of the table are measured on the whole split."""
+OURS = {
+    "model.preset": "list the models", "data.spec": "say --data", "training.tokens": "say --tokens",
+    "training.steps": "say --tokens: a budget in steps would not be the same for all", "seed": "say --seeds", "out": "say --out",
+    "name": "runs are named after their model and seed",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What makes two comparisons the same one; `models` and `seeds` may grow when it is taken up again."""
+
+    models: tuple[str, ...]
+    data: str
+    tokens: int
+    seeds: tuple[int, ...]
+    overrides: Mapping[str, str]
+    prompt: str | None
+    new_tokens: int
+
+    def settings(self, model: str, seed: int, folder: Path) -> Settings:
+        """The settings of one run; every run of a plan has the same rows, budget and, for a seed, order of data."""
+        mine = {name: value for name, value in self.overrides.items() if _concerns(name, model)}
+        first = resolve(model, overrides={**mine, "data.spec": self.data, "training.tokens": self.tokens, "seed": seed})
+        rows = first.data.context_length or self.shortest_context()
+        steps = math.ceil(self.tokens / (first.training.batch_size * rows))
+        pace = {
+            "eval_every": max(1, steps // EVALUATIONS),
+            "eval_batches": min(20, math.ceil(steps / (2 * EVALUATIONS))),
+        }
+        return first.changed(
+            data={"context_length": rows},
+            training={name: value for name, value in pace.items() if f"training.{name}" not in self.overrides},
+            name=run_name(model, seed),
+            out=str(folder / RUNS / run_name(model, seed)),
+        )
+
+    def shortest_context(self) -> int:
+        """As many tokens in a row as every model can read."""
+        return min(int(config_of(model, self.overrides).context_length) for model in self.models)
+
+
+def plan_for(
+    models: Sequence[str],
+    *,
+    data: str,
+    tokens: int,
+    seeds: int | Sequence[int],
+    overrides: Mapping[str, Any],
+    prompt: str | None,
+    new_tokens: int,
+) -> Plan:
+    """The plan, refused before anything is computed if a name, a number or a combination is wrong."""
+    chosen = list(models)
+    for model in chosen:
+        if model not in PRESETS:
+            raise UnknownName("preset", model, PRESETS)
+    twice = sorted({model for model in chosen if chosen.count(model) > 1})
+    if twice:
+        raise BadInput(f"`{twice[0]}` is listed twice", hint="seeds repeat a model: --seeds 3")
+    if not chosen:
+        raise BadInput("no model was given to compare", hint="for example: ngram kgram-embed lstm softmax-pico")
+    if not any(is_baseline(model) for model in chosen):
+        chosen.append(BASELINE)
+    if tokens < 1 or new_tokens < 1:
+        raise BadSetting(
+            f"tokens {tokens} and new_tokens {new_tokens} must both be positive", hint="200000 is a good start"
+        )
+    numbered = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not numbered or len(set(numbered)) < len(numbered):
+        raise BadSetting(f"seeds {seeds} are not one or more different seeds", hint="--seeds 3 means 0, 1 and 2")
+    known = known_settings()
+    named = {names.full(name, known): str(value) for name, value in overrides.items()}
+    for name in named:
+        if name in OURS:
+            raise BadSetting(f"`{name}` is set by the comparison itself", hint=OURS[name])
+        if name.startswith("model.") and not any(_concerns(name, model) for model in chosen):
+            raise UnknownName(
+                "setting of these models", name[6:], {field for model in chosen for field in _fields(model)}
+            )
+    plan = Plan(
+        models=tuple(chosen),
+        data=data,
+        tokens=tokens,
+        seeds=numbered,
+        overrides=named,
+        prompt=prompt,
+        new_tokens=new_tokens,
+    )
+    for model in chosen:
+        config_of(model, named)
+        plan.settings(model, numbered[0], Path())
+    return plan
+
+
+def is_baseline(model: str) -> bool:
+    """Whether a preset counts n-grams."""
+    return PRESETS[model].architecture == BASELINE
+
+
+def run_name(model: str, seed: int) -> str:
+    """What the run of a model and a seed is called."""
+    return f"{model}_seed-{seed}"
+
+
+def config_of(model: str, overrides: Mapping[str, str]) -> Any:
+    """The architecture's settings of a preset as the plan changes them; only the vocabulary is still open."""
+    preset = PRESETS[model]
+    changed = {
+        name[6:]: names.scalar(value)
+        for name, value in overrides.items()
+        if name.startswith("model.") and _concerns(name, model)
+    }
+    return ARCHITECTURES[preset.architecture].config(
+        **check_settings(preset.architecture, {**preset.settings, **changed})
+    )
+
+
+def take_up(plan: Plan, folder: Path) -> Plan:
+    """Write the plan into a new folder, or join it with the one that lies there if they are about the same thing."""
+    path = folder / PLAN
+    if path.exists():
+        old = _read(path)
+        for field in ("data", "tokens", "overrides", "prompt", "new_tokens"):
+            before, now = getattr(old, field), getattr(plan, field)
+            if before != now:
+                raise BadInput(
+                    f"`{folder}` holds a comparison with {field} `{before}`, not `{now}`",
+                    hint="repeat that command to go on with it, or choose another --out",
+                )
+        plan = Plan(
+            **{
+                **{field.name: getattr(plan, field.name) for field in fields(plan)},
+                "models": (*old.models, *(model for model in plan.models if model not in old.models)),
+                "seeds": (*old.seeds, *(seed for seed in plan.seeds if seed not in old.seeds)),
+            }
+        )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(f"`{folder}` exists and holds no comparison", hint="choose a new or empty folder with --out")
+    with atomic.reported(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(path, asdict(plan))
+    return plan
+
+
+def _read(path: Path) -> Plan:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Plan(**{**content, "models": tuple(content["models"]), "seeds": tuple(content["seeds"])})
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise BadCheckpoint(f"`{path}` is no plan of a comparison", hint="it is torn or was edited by hand") from error
+
+
+def _concerns(name: str, model: str) -> bool:
+    return not name.startswith("model.") or name[6:] in _fields(model)
+
+
+def _fields(model: str) -> set[str]:
+    return {field.name for field in fields(ARCHITECTURES[PRESETS[model].architecture].config)}

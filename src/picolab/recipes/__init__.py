@@ -1,0 +1,1 @@
+"""Whole experiments, ready to run."""

@@ -1,0 +1,210 @@
+"""One page: what it shows, as data, and its rendering into a single HTML file that asks nobody for anything.
+
+    Page -> Jinja2 (templates/page.html.j2, everything escaped) + assets/*.css + assets/*.js -> one string
+
+The page forbids itself the network: its content security policy allows no request at all, and no script but its own (by hash).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from picolab.report import figures
+from picolab.runs import atomic
+
+SCRIPTS = ("theme.js", "table.js", "samples.js", "curves.js", "attention.js")
+STYLES = ("base.css", "parts.css", "attention.css")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fact:
+    """One figure of the page's head: what it is, its value, and in what sense."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mark:
+    """A vertical line in the dot plot: the floor, the baseline, the uniform guess; `at` in percent of the width."""
+
+    label: str
+    value: float
+    at: float
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dots:
+    """One model's line of the dot plot; places in percent of the width."""
+
+    model: str
+    colour: str
+    low: float
+    width: float
+    mean: float
+    seeds: tuple[float, ...]
+    value: str
+    spread: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DotPlot:
+    """Final losses on one axis."""
+
+    rows: tuple[Dots, ...]
+    marks: tuple[Mark, ...]
+    ticks: tuple[tuple[float, str], ...]
+    axis: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """A cell of the table: what is read, what it is sorted by (None sorts last), and a second, smaller line."""
+
+    text: str
+    key: float | str | None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A row of the table; `reason` says why a model has no figures."""
+
+    colour: str
+    name: str
+    says: str
+    baseline: bool
+    cells: tuple[Cell, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """Columns are (heading, unit or direction); the first column names the line."""
+
+    columns: tuple[tuple[str, str], ...]
+    lines: tuple[Line, ...]
+    title: str = "The figures"
+    caption: str = "All losses are on the held-out split; a range is the smallest to the largest seed."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Composition:
+    """Where a model's parameters are: (part, percent), largest first."""
+
+    model: str
+    total: str
+    parts: tuple[tuple[str, float], ...]
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """One text among others of the same tab."""
+
+    title: str
+    colour: str
+    note: str
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tab:
+    """Texts that belong side by side: one way of sampling, or one step of a run."""
+
+    label: str
+    says: str
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """The way to another page beside this one: `href` is relative, `says` what is found there."""
+
+    label: str
+    href: str
+    says: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """Everything a page shows. An empty part is left out of the page; `curves` and `attention` are the scripts' data."""
+
+    kind: str
+    title: str
+    lead: str
+    facts: tuple[Fact, ...]
+    words: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    dots: DotPlot | None = None
+    curves: Mapping[str, Any] | None = None
+    table: Table | None = None
+    compositions: tuple[Composition, ...] = ()
+    samples_lead: str = ""
+    tabs: tuple[Tab, ...] = ()
+    attention: tuple[Mapping[str, Any], ...] = ()
+    method: tuple[tuple[str, str], ...] = ()
+    command: str = ""
+    made: str = ""
+
+
+def render(page: Page) -> str:
+    """The page as one HTML document."""
+    environment = Environment(
+        loader=PackageLoader("picolab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["printable"] = figures.printable
+    environment.filters["named"] = _named
+    script = "\n".join(_asset(name) for name in SCRIPTS)
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        style=Markup("\n".join(_asset(name) for name in STYLES)),
+        script=Markup(script),
+        script_hash=_hash(f"\n{script}\n"),
+    )
+
+
+def write(page: Page, path: Path) -> Path:
+    """Render into a file, whole or not at all."""
+    with atomic.reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, render(page))
+    return path
+
+
+def _named(sentence: str, names: tuple[str, ...]) -> Markup:
+    """The sentence, escaped, with the models' names set apart."""
+    pieces = []
+    for word in sentence.split(" "):
+        bare = word.rstrip(".,;:")
+        if bare in names:
+            pieces.append(Markup("<b>{}</b>{}").format(bare, word[len(bare) :]))
+        else:
+            pieces.append(Markup("{}").format(word))
+    return Markup(" ").join(pieces)
+
+
+def _asset(name: str) -> str:
+    return files("picolab.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")

@@ -1,0 +1,1 @@
+"""Making the objective small: the loop, optimizer, schedule, precision, devices, exact resume."""

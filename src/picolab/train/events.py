@@ -1,0 +1,107 @@
+"""What does a training tell while it runs? Facts, as they happen; who listens decides what to show.
+
+Started -> (Step | Evaluated | Sampled | Saved)* -> Stopped
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Reason = Literal["finished", "early stop", "interrupted", "diverged", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What the run will take, from a few steps measured just before it: wall-clock seconds and bytes.
+
+    `seconds_low` and `seconds_high` span the steps measured; `memory_bytes` is the peak, on the GPU where one is used.
+    """
+
+    measured_steps: int
+    step_seconds: float
+    seconds: float
+    seconds_low: float
+    seconds_high: float
+    memory_bytes: int
+    checkpoint_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """Everything is ready and the next step is `step` + 1; `resumed` if earlier ones lie in the folder."""
+
+    run: Path
+    preset: str
+    parameters: int
+    trainable: int
+    vocab_size: int
+    device: str
+    processes: int
+    dtype: str
+    dtype_reason: str
+    step: int
+    steps: int
+    tokens_planned: int
+    resumed: bool
+    estimate: Estimate | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One optimizer step. `loss` in nats a token; `tokens` scored so far; rate and ETA from the latest steps."""
+
+    step: int
+    steps: int
+    tokens: int
+    loss: float
+    lr: float
+    grad_norm: float
+    seconds: float
+    tokens_per_second: float
+    eta_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """The validation loss, in nats a token and in bits a byte of text (None where bytes are unknown)."""
+
+    step: int
+    loss: float
+    bits_per_byte: float | None
+    best: bool
+    without_improvement: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """What the model writes at this point."""
+
+    step: int
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saved:
+    """A checkpoint is on disk, whole."""
+
+    step: int
+    path: Path
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stopped:
+    """The run is over, or paused: `says` is a sentence, `go_on` the command that continues it (None: nothing is left to do)."""
+
+    reason: Reason
+    step: int
+    seconds: float
+    says: str
+    go_on: str | None
+
+
+Event = Started | Step | Evaluated | Sampled | Saved | Stopped

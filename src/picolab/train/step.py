@@ -1,0 +1,144 @@
+"""One optimizer step: the gradient of the mean over all scored tokens of the step, however its rows are cut up.
+
+    pieces (accumulate) x ranks -> each piece's mean loss * (its tokens / all tokens) -> backward, added up -> clip -> AdamW
+
+A plain mean over pieces would let a token in a piece with much padding weigh more than one elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from picolab.data.batch import Batch
+from picolab.errors import BadData, Diverged
+from picolab.train.distributed import World
+from picolab.train.nonfinite import first_nonfinite
+from picolab.train.precision import Precision
+from picolab.train.schedules import Cosine
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """What a step did: mean loss before it, gradient norm before clipping, learning rate, tokens learned from."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepper:
+    """Takes steps. `model` is what `trainee` trains; the two share their parameters."""
+
+    model: nn.Module
+    trainee: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Cosine
+    clip: float
+    accumulate: int
+    precision: Precision
+    world: World
+    seed: int
+
+    def take(self, step: int, batch: Batch) -> Taken:
+        """Learn from the rows of step `step`, counted from 0; `Diverged` leaves parameters and optimizer as they were."""
+        total, tokens = self.gradients(step, batch)
+        norm = self._clip()
+        # The one moment a step waits for the device: both numbers at once.
+        loss, grad_norm = torch.stack((total.float(), norm.float())).tolist()
+        if self.world.size > 1:
+            (loss,) = self.world.sum(loss)
+        loss /= tokens
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise self._diverged(step, batch, loss)
+        lr = self.schedule.at(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return Taken(loss=loss, grad_norm=grad_norm, lr=lr, tokens=tokens)
+
+    def gradients(self, step: int, batch: Batch) -> tuple[Tensor, int]:
+        """Fill the gradients; the sum of this process's losses, and how many tokens all processes scored."""
+        seed_everything(self.seed, step, self.world.rank, self.world.device)
+        if not self.model.training:
+            self.model.train()
+        pieces = list(self._pieces(batch))
+        counts = [piece.scored for piece in pieces]
+        tokens = int(self.world.sum(float(sum(counts)))[0])
+        if tokens == 0:
+            raise BadData(
+                f"step {step + 1} has no token to learn from", hint="its rows are all padding: is the corpus empty?"
+            )
+        total = torch.zeros((), device=self.world.device)
+        for number, (piece, count) in enumerate(zip(pieces, counts, strict=True), start=1):
+            # DDP and FSDP average over the ranks; times their number, that is a sum.
+            weight = torch.full((), count / tokens * self.world.size, device=self.world.device)
+            with self.world.synchronising(self.trainee, number == len(pieces)):
+                with self.precision.autocast():
+                    share, summed = self.trainee(piece.to(self.world.device), weight)
+                share.backward()
+            total += summed
+        return total, tokens
+
+    def _pieces(self, batch: Batch) -> Iterator[Batch]:
+        mine = self.world.rows(batch)
+        height = mine.tokens.shape[0]
+        pieces = min(self.accumulate, height)
+        bounds = [height * i // pieces for i in range(pieces + 1)]
+        for start, stop in pairwise(bounds):
+            rows = slice(start, stop)
+            yield Batch(mine.tokens[rows], mine.targets[rows], mine.documents[rows])
+
+    def _clip(self) -> Tensor:
+        """Shrink the gradients to the global norm `clip`; their norm before."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        # An infinite limit multiplies every gradient by one: the norm is wanted all the same.
+        norm = nn.utils.clip_grad_norm_(parameters, self.clip or math.inf)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def _diverged(self, step: int, batch: Batch, loss: float) -> Diverged:
+        seed_everything(self.seed, step, self.world.rank, self.world.device)
+        one = torch.ones((), device=self.world.device)
+        passes = [partial(self._loss_again, piece.to(self.world.device), one) for piece in self._pieces(batch)]
+        found = [name for name in self.world.gather(first_nonfinite(self.model, passes)) if name is not None]
+        self.optimizer.zero_grad(set_to_none=True)
+        where = found[0] if found else "no tensor of a second try is, so the fault comes and goes"
+        return Diverged(
+            f"step {step + 1} gave a loss of {loss:g}; first to be no longer finite: {where}",
+            hint="lower --lr, lengthen --warmup, or use --dtype float32",
+        )
+
+    def _loss_again(self, batch: Batch, weight: Tensor) -> Tensor:
+        with self.precision.autocast():
+            share: Tensor = self.trainee(batch, weight)[0]
+        return share
+
+
+def seed_everything(seed: int, step: int, rank: int, device: torch.device) -> None:
+    """Set PyTorch's, NumPy's and Python's random numbers for one step of one process.
+
+    A function of the step and nothing else: a resumed run needs no saved generator, and what happens between two steps
+    (evaluation, samples, somebody's own code) cannot move what the next one draws.
+    """
+    words = np.random.SeedSequence((seed, step, rank)).generate_state(4, np.uint32)
+    number = int(words[0]) << 32 | int(words[1])
+    # Not torch.manual_seed: where a GPU is not in use it keeps a note of every call, with a stack trace, for the day it will be.
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(number)
+    elif device.type == "mps":
+        torch.mps.manual_seed(number)
+    np.random.seed(int(words[2]))
+    random.seed(int(words[3]))

@@ -1,0 +1,1 @@
+"""GGUF, the file of llama.cpp: header, names, vocabulary and quantised numbers, each way."""

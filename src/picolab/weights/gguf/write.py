@@ -1,0 +1,171 @@
+"""A model to GGUF, such that llama.cpp and transformers open it: `write_gguf(model, tokenizer, path, kind="Q8_0")`.
+
+Matrices take the type asked for. Norms, biases, learned positions and rope factors stay float32, as llama.cpp's own converters
+keep them, and where rows are no multiple of Q8_0's blocks of 32, float16 takes its place: what is returned says which tensor
+became what.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf import GGML_QUANT_SIZES, GGUFValueType, GGUFWriter, LlamaFileType
+from gguf import GGMLQuantizationType as Type
+from gguf.quants import quantize
+from torch import Tensor
+
+from picolab.errors import BadInput, BadSetting, UnknownName
+from picolab.models.contract import LanguageModel
+from picolab.parts.rope import RopeScaling, frequencies, magnitude
+from picolab.text.tokenizer import Tokenizer
+from picolab.weights.gguf.names import ROPE_FACTORS, SCALING, SCALING_KEYS, SPELLINGS, Spelling, named
+from picolab.weights.gguf.write_vocabulary import vocabulary_fields
+from picolab.weights.row_order import to_pairs
+from picolab.zoo import settings_of
+
+KINDS = {
+    "F32": (Type.F32, LlamaFileType.ALL_F32),
+    "F16": (Type.F16, LlamaFileType.MOSTLY_F16),
+    "BF16": (Type.BF16, LlamaFileType.MOSTLY_BF16),
+    "Q8_0": (Type.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+}
+"""What a file can be written as, and the number llama.cpp gives it."""
+
+ALWAYS_F32 = {"position_embd.weight", ROPE_FACTORS}
+
+
+def write_gguf(
+    model: LanguageModel, tokenizer: Tokenizer | None, path: Path, *, kind: str = "F32", name: str = "picolab"
+) -> dict[str, str]:
+    """Write a model with its tokenizer; the type every tensor was written as. Nothing is left behind if it cannot be done."""
+    if kind not in KINDS:
+        raise UnknownName("GGUF type written here", kind, KINDS)
+    architecture, spelling = _spelling(model)
+    wanted, file_type = KINDS[kind]
+    vocabulary = {} if tokenizer is None else vocabulary_fields(tokenizer, model.config.vocab_size)
+    fields = {
+        "general.name": name,
+        "general.file_type": int(file_type),
+        "general.quantization_version": 2,
+        **_settings(model, architecture, spelling),
+        **vocabulary,
+    }
+    draft = path.with_name(path.name + ".part")
+    writer = GGUFWriter(draft, architecture)
+    for key, value in fields.items():
+        _add(writer, key, value)
+    kinds = {theirs: _kind(theirs, tensor, wanted) for theirs, tensor in _tensors(model, architecture, spelling)}
+    for theirs, tensor in _tensors(model, architecture, spelling):
+        # The type of array is only looked at where the shape is counted in bytes.
+        writer.add_tensor_info(theirs, tensor.shape, np.dtype(np.float32), _bytes(tensor, kinds[theirs]), kinds[theirs])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for theirs, tensor in _tensors(model, architecture, spelling):  # one at a time: never a second copy of them all
+            writer.write_tensor_data(_stored(tensor, kinds[theirs]))
+        writer.close()
+        os.replace(draft, path)
+    finally:
+        writer.close()
+        draft.unlink(missing_ok=True)
+    return {theirs: stored_as.name for theirs, stored_as in kinds.items()}
+
+
+def _spelling(model: LanguageModel) -> tuple[str, Spelling]:
+    """The name an architecture has in GGUF; a Mistral whose window is never reached is a Llama there."""
+    architecture = model.architecture
+    if architecture == "mistral":
+        window = model.config.window
+        if 0 < window < model.config.context_length:
+            raise BadInput(
+                f"a window of {window} tokens in a context of {model.config.context_length} has no place in a GGUF llama",
+                hint=f"with a context_length of {window} the window is never reached",
+            )
+        architecture = "llama"
+    if architecture == "qwen2" and model.config.head_dim * model.config.n_heads != model.config.d_model:
+        raise BadInput(
+            f"{model.config.n_heads} heads {model.config.head_dim} wide in a stream of {model.config.d_model} have no place "
+            "in a GGUF qwen2",
+            hint="llama.cpp takes d_model / n_heads for their width there",
+        )
+    if architecture not in SPELLINGS:
+        raise UnknownName("architecture that GGUF has a name for", architecture, SPELLINGS)
+    return architecture, SPELLINGS[architecture]
+
+
+def _settings(model: LanguageModel, architecture: str, spelling: Spelling) -> dict[str, int | float | str]:
+    settings = settings_of(model)
+    fields: dict[str, int | float | str] = {
+        f"{architecture}.{key}": settings[ours] for ours, key in spelling.settings.items()
+    }
+    fields[f"{architecture}.vocab_size"] = settings["vocab_size"]
+    if not spelling.rotary:
+        return fields
+    head_dim = settings["head_dim"]
+    fields |= {f"{architecture}.attention.value_length": head_dim, f"{architecture}.rope.dimension_count": head_dim}
+    scaling: RopeScaling | None = model.config.rope_scaling
+    if scaling is not None and scaling.kind == "yarn":
+        if not scaling.truncate:
+            raise BadSetting("a YaRN ramp that is not rounded to whole pairs has no place in GGUF")
+        fields[f"{architecture}.{SCALING}type"] = "yarn"
+        fields |= {f"{architecture}.{SCALING}{key}": getattr(scaling, ours) for ours, key in SCALING_KEYS.items()}
+        usual = magnitude(RopeScaling(kind="yarn", factor=scaling.factor, original_context_length=1))
+        if magnitude(scaling) != usual:
+            fields[f"{architecture}.{SCALING}attn_factor"] = magnitude(scaling) / usual
+    return fields
+
+
+def _tensors(model: LanguageModel, architecture: str, spelling: Spelling) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor under its name there, its rows in the order there."""
+    settings, state = settings_of(model), model.state_dict()
+    for ours, theirs in named(spelling.tensors, settings["n_layers"]).items():
+        if ours == "head.weight" and settings["tied"]:
+            continue
+        tensor = state.get(ours)
+        if tensor is None:  # a bias this model was built without, and the architecture has
+            tensor = torch.zeros(len(state[ours.removesuffix("bias") + "weight"]))
+        pattern = ours.replace(f".{ours.split('.')[1]}.", ".{i}.", 1) if ours.startswith("blocks.") else ours
+        heads = spelling.in_pairs.get(pattern)
+        yield theirs, tensor if heads is None else to_pairs(tensor, settings[heads])
+    scaling = getattr(model.config, "rope_scaling", None)
+    if scaling is not None and scaling.kind in ("llama3", "factors"):
+        plain, slowed = (frequencies(settings["head_dim"], settings["rope_theta"], s) for s in (None, scaling))
+        yield ROPE_FACTORS, plain / slowed
+
+
+def _kind(theirs: str, tensor: Tensor, wanted: Type) -> Type:
+    if tensor.ndim == 1 or theirs in ALWAYS_F32:
+        return Type.F32
+    return Type.F16 if wanted is Type.Q8_0 and tensor.shape[-1] % 32 else wanted
+
+
+def _stored(tensor: Tensor, kind: Type) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    """A tensor's numbers as the file keeps them."""
+    numbers = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+    return np.ascontiguousarray(quantize(numbers, kind))
+
+
+def _bytes(tensor: Tensor, kind: Type) -> int:
+    block, block_bytes = GGML_QUANT_SIZES[kind]
+    return tensor.numel() // block * block_bytes
+
+
+def _add(writer: GGUFWriter, key: str, value: Any) -> None:
+    """One key, typed as llama.cpp expects it."""
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, str):
+        writer.add_key_value(key, value, GGUFValueType.STRING)
+    else:
+        writer.add_array(key, value)
