@@ -7,7 +7,8 @@ from picolab.parts.cross_entropy import IGNORE, token_losses, token_losses_plain
 CASES = [
     (101, 17, None, False, 2**25),
     (1000, 7, 15.0, True, 5000),
-    (333, 5, None, True, 333 * 3), (4099, 5, 3.0, True, 2**15),
+    (333, 5, None, True, 333 * 3),
+    (4099, 5, 3.0, True, 2**15),
     (7, 5, 2.0, False, 10),
 ]
 

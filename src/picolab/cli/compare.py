@@ -28,7 +28,7 @@ def compare(
     prompt: Annotated[
         str | None, Parameter(help="How the samples begin. [default: as the first held-out text]")
     ] = None,
-    batch_size: Annotated[int | None, Parameter(help="Rows in a step. [default: 8]")] = None,
+    batch_size: Annotated[int | None, Parameter(help="Rows in a step. [default: at most 8, and 400 steps]")] = None,
     context_length: Annotated[int | None, Parameter(help="Tokens in a row. [default: the shortest context]")] = None,
     lr: Annotated[float | None, Parameter(help="Highest learning rate. [default: 0.001]")] = None,
     tokenizer: Annotated[str | None, Parameter(help="bytes, characters, integers, bpe-2048, gpt2 or a file.")] = None,

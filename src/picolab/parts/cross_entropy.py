@@ -32,7 +32,7 @@ CHUNK_ELEMENTS = 2**25
 """Logits held at once: 64 MB in bfloat16. Smaller chunks feed the matrix products too little (benchmarks/training.py)."""
 
 ALIGNED = 64
-"""A large vocabulary is filled up to a multiple of this: rows that start on a cache line make the weight's gradient a fifth faster."""
+"""A large vocabulary is filled up to a multiple of this: with rows that start on a cache line its gradient is a fifth faster."""
 
 COLUMNS = 128
 """How many columns of a softmax are read to recover its normaliser."""
