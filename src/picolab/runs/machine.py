@@ -1,0 +1,70 @@
+"""What did a run run on? Versions, machine, code and command, so that a number can be traced to its origin years later."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from picolab import __version__
+
+PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "pydantic")
+
+
+def describe() -> dict[str, Any]:
+    """Everything about the place of a run that can change its numbers."""
+    return {
+        "command": sys.argv,
+        "folder": str(Path.cwd()),
+        "versions": {"picolab": __version__, "python": platform.python_version(), **_packages()},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cpus": _usable_cpus(),
+            "host": platform.node(),
+        },
+        "git": _git(),
+    }
+
+
+def _packages() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit of the code in the working folder, and whether it was changed since; None outside a repository."""
+
+    def ask(*words: str) -> str:
+        asked = subprocess.run(("git", *words), capture_output=True, text=True, timeout=5, check=True)
+        return asked.stdout.strip()
+
+    try:
+        return {
+            "commit": ask("rev-parse", "HEAD"),
+            "changed": bool(ask("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
