@@ -9,13 +9,10 @@ Both do the same work on the same weights in turns: the layer forward and backwa
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from typing import Any, cast
 from unittest import mock
 
@@ -26,9 +23,10 @@ from picolab.models import kgram
 from picolab.parts.onehot import onehot_product, onehot_product_plainly
 from picolab.parts.recent import recent
 
+from harness import finish
+
 Product = Callable[[Tensor, Tensor], Tensor]
 PRODUCTS: dict[str, Product] = {"gather": onehot_product, "one-hot product": onehot_product_plainly}
-GOAL = 100.0
 
 
 def main() -> None:
@@ -39,8 +37,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    result = measure(args.batch, args.time, args.k, args.hidden, args.vocab, args.rounds)
-    print(json.dumps(result, indent=2) if args.json else table(result))
+    report(measure(args.batch, args.time, args.k, args.hidden, args.vocab, args.rounds))
 
 
 def measure(batch: int, time_: int, k: int, hidden: int, vocab: int, rounds: int) -> dict[str, Any]:
@@ -71,13 +68,8 @@ def measure(batch: int, time_: int, k: int, hidden: int, vocab: int, rounds: int
     differences = {"values": _apart(value, plain_value), "gradients": _apart(grad, plain_grad)}
     del value, grad, plain_value, plain_grad
     result: dict[str, Any] = {
-        "benchmark": "onehot_kgram",
-        "date": date.today().isoformat(),
-        "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
-        "torch": torch.__version__,
         "sizes": {"batch": batch, "time": time_, "k": k, "hidden": hidden, "vocab": vocab, "rounds": rounds},
         "largest_difference": differences,
-        "goal": GOAL,
     }
     for title, run in (("input layer", layer), ("training step", step)):
         seconds = _in_turns(run, rounds)
@@ -96,20 +88,25 @@ def computing_with(product: Product) -> Iterator[None]:
         yield
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result as a table for people."""
-    sizes = ", ".join(f"{name} {value:,}" for name, value in result["sizes"].items())
-    lines = [f"one-hot k-gram: {sizes}; {result['machine']['threads']} threads, torch {result['torch']}", ""]
-    lines.append(f"{'':16}" + "".join(f"{name:>18}" for name in PRODUCTS) + f"{'ratio':>10}")
+def report(result: dict[str, Any]) -> None:
+    """Print the table and keep it."""
+    rows = []
     for title in ("input layer", "training step"):
-        row = result[title]
-        lines.append(f"{title:16}" + "".join(f"{row['seconds'][name] * 1e3:>15,.2f} ms" for name in PRODUCTS))
-        lines[-1] += f"{row['ratio']:>9,.1f}x"
-        lines.append(f"{'  tokens/s':16}" + "".join(f"{row['tokens_per_second'][name]:>18,.0f}" for name in PRODUCTS))
+        for name in PRODUCTS:
+            seconds, rate = result[title]["seconds"][name], result[title]["tokens_per_second"][name]
+            ratio = f"{result[title]['ratio']:.1f} x" if name == "gather" else "1.0 x"
+            rows.append([title, name, f"{seconds * 1e3:,.2f} ms", f"{rate:,.0f}", ratio])
     apart = result["largest_difference"]
-    lines += ["", f"largest difference: values {apart['values']:.1e}, gradients {apart['gradients']:.1e}"]
-    lines.append(f"goal for the input layer: {result['goal']:,.0f}x")
-    return "\n".join(lines)
+    finish(
+        "onehot_kgram",
+        "One-hot k-gram: a gather instead of a product",
+        ["what", "who", "forward and backward", "tokens/s", "speed"],
+        rows,
+        [
+            ", ".join(f"{name} {value:,}" for name, value in result["sizes"].items()),
+            f"largest difference: values {apart['values']:.1e}, gradients {apart['gradients']:.1e}",
+        ],
+    )
 
 
 def _in_turns(run: Callable[[str], object], rounds: int) -> dict[str, float]:
