@@ -43,7 +43,7 @@ def comparison_page(comparison: Comparison) -> Page:
     colours = colours_of(rows)
     return Page(
         kind="comparison",
-        title=f"{_named(rows)} {setup.data}",
+        title=f"{_named(rows)} {_short(setup.data)}",
         lead=comparison.ranking[0],
         warnings=_warnings(comparison),
         facts=_facts(comparison),
@@ -230,6 +230,11 @@ def _tabs(rows: Sequence[Row], colours: Mapping[str, str]) -> tuple[Tab, ...]:
         )
         for sampler in samplers
     )
+
+
+def _short(data: str, limit: int = 30) -> str:
+    """A data spec fit for a heading: without its options where they are long; the command at the end has them."""
+    return data if len(data) <= limit else data.partition(":")[0]
 
 
 def _named(rows: Sequence[Row]) -> str:
