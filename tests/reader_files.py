@@ -18,7 +18,7 @@ from picolab.text.spm import Kind, Pieces, spm_tokenizer
 from picolab.weights.checkpoint import save_model
 from picolab.weights.formats import open_checkpoint, open_tokenizer
 from picolab.weights.gguf.write import write_gguf
-from picolab.weights.llama2c import HEADER, _layout
+from picolab.weights.llama2c import HEADER, layout
 from picolab.weights.row_order import to_pairs
 from picolab.zoo import build, settings_of
 
@@ -64,7 +64,7 @@ def write_llama2c(model, path: Path) -> None:
     names = ("d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads")
     with path.open("wb") as file:
         file.write(HEADER.pack(*(settings[name] for name in names), vocab, settings["context_length"]))
-        for name, shape, each in _layout(settings):
+        for name, shape, each in layout(settings):
             for layer in range(settings["n_layers"] if each else 1):
                 tensor = state[name.replace("{i}", str(layer))] if name else torch.zeros(shape)
                 if name.endswith(("q_proj.weight", "k_proj.weight")):
@@ -115,6 +115,13 @@ def split_in_two(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
+def _forget_ours(folder: Path) -> None:
+    """Leave in a config.json what transformers would write."""
+    config = json.loads((folder / "config.json").read_text())
+    del config["picolab"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def samples(folder: Path) -> dict[str, Sample]:
     """Whole files of all kinds in a new folder, each with the call that opens it."""
     made: dict[str, Sample] = {}
@@ -151,11 +158,14 @@ def samples(folder: Path) -> dict[str, Sample]:
         "tokenizer_config.json",
     ):
         add(f"hub {name}", hub / name, hub)
+    experts = folder / "experts"
+    save_model(tiny("gpt_oss", words.vocab_size, n_kv_heads=1, window=4), None, experts)
+    _forget_ours(experts)
+    for name in ("config.json", "model.safetensors"):
+        add(f"experts {name}", experts / name, experts)
     shards = folder / "shards"
     save_model(tiny("llama", words.vocab_size, n_kv_heads=1), None, shards)
-    config = json.loads((shards / "config.json").read_text())
-    del config["picolab"]
-    (shards / "config.json").write_text(json.dumps(config))
+    _forget_ours(shards)
     split_in_two(shards)
     for name in ("config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors"):
         add(f"shards {name}", shards / name, shards)

@@ -1,16 +1,19 @@
 import pytest
 import torch
+from torch import nn
 
 from picolab.errors import BadInput, BadSetting
 from picolab.parts.attention import (
     attend,
     attend_by_products,
     attend_plainly,
+    attend_visibly,
     look,
     positions_within,
     width_of_heads,
 )
 from picolab.parts.cache import KeyValueCache
+from picolab.parts.tap import listening
 
 
 def _qkv(batch, time, past, heads, kv_heads, head_dim, dtype=torch.float64):
@@ -95,3 +98,67 @@ def test_a_full_cache_refuses_more():
     cache.advance(3)
     with pytest.raises(BadInput, match="holds 4 positions and 5 are needed"):
         cache.extend(0, torch.zeros(1, 2, 2, 6), torch.zeros(1, 2, 2, 6))
+
+
+@pytest.mark.parametrize("rows", [None, 1, 3, 40])
+@pytest.mark.parametrize("with_sinks", [False, True])
+@pytest.mark.parametrize(("time", "past", "window"), [(7, 7, None), (5, 17, None), (17, 17, 4), (1, 7, None)])
+def test_what_is_seen_of_attention_is_what_was_computed(time, past, window, with_sinks, rows):
+    q, k, v = _qkv(2, time, past, 6, 2, 10)
+    mask = None if time == past else _causal(time, past)
+    if window is not None:
+        mask = _causal(time, past).triu(1 - window)
+    sinks = torch.randn(6, dtype=torch.float64) if with_sinks else None
+    module, seen = nn.Module(), {"scores": [], "probs": []}
+    with listening(module, lambda site, value: seen[site].append(value)):
+        shown = attend_visibly(q, k, v, mask, scale=0.3, module=module, sinks=sinks, rows=rows)
+    plain = attend_plainly(q, k, v, mask, scale=0.3, sinks=sinks)
+    torch.testing.assert_close(shown, plain)
+    for a, b in zip(
+        torch.autograd.grad(shown.square().sum(), (q, k, v)),
+        torch.autograd.grad(plain.square().sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+    assert len(seen["probs"]) == len(seen["scores"]) == -(-time // min(rows or time, time))
+    repeated = k.repeat_interleave(3, dim=2)
+    start = 0
+    for scores, probs in zip(seen["scores"], seen["probs"], strict=True):
+        stop, keys = start + scores.shape[2], past - time + start + scores.shape[2]
+        expected = 0.3 * torch.einsum("bthd,bphd->bhtp", q[:, start:stop], repeated[:, :keys])
+        torch.testing.assert_close(scores, expected)
+        hidden = ~(_causal(time, past) if mask is None else mask)[:, :, start:stop, :keys]
+        total = expected.masked_fill(hidden, -torch.inf).exp().sum(-1)
+        if sinks is not None:
+            total = total + sinks.exp()[None, :, None]
+        torch.testing.assert_close(probs, expected.masked_fill(hidden, -torch.inf).exp() / total[..., None])
+        start = stop
+    assert start == time
+
+
+def test_a_listener_may_replace_what_it_sees_of_attention():
+    q, k, v = _qkv(1, 5, 5, 4, 2, 6)
+    module, newest = nn.Module(), torch.eye(5, dtype=torch.float64).expand(1, 4, 5, 5)
+    with listening(module, lambda site, value: newest if site == "probs" else None):
+        mixed = attend_visibly(q, k, v, None, scale=0.3, module=module)
+    torch.testing.assert_close(mixed, v.repeat_interleave(2, dim=2))
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize(("time", "past", "window"), [(17, 17, None), (5, 17, None), (17, 17, 4)])
+def test_blocks_in_one_memory_are_those_that_a_gradient_flows_through(time, past, window, replaced):
+    q, k, v = _qkv(2, time, past, 6, 2, 10)
+    mask = None if time == past and window is None else _causal(time, past).triu(past - time + 1 - (window or past))
+    seen = ([], [])
+    for grad, into in zip((True, False), seen, strict=True):
+
+        def see(site, value, into=into):
+            into.append(value.detach().clone())
+            return value * 0.5 if replaced else None
+
+        module = nn.Module()
+        with torch.set_grad_enabled(grad), listening(module, see):
+            into.append(attend_visibly(q, k, v, mask, scale=0.3, module=module, rows=3).detach())
+    assert len(seen[0]) == len(seen[1]) == 1 + 2 * -(-time // 3)
+    for a, b in zip(*seen, strict=True):
+        torch.testing.assert_close(a, b)

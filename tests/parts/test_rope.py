@@ -41,5 +41,6 @@ def test_the_pairs_are_lane_i_and_lane_half_plus_i():
 
 def test_turning_back_undoes_the_turn():
     x = torch.randn(1, 5, 2, 6)
-    turn = Rope(5, 6, 137.0)(torch.arange(5)[None])
-    torch.testing.assert_close(rotate(rotate(x, turn), turn.reversed()), x)
+    positions = torch.arange(5)[None]
+    there, back = Rope(5, 6, 137.0)(positions), Rope(5, 6, 137.0, backwards=True)(positions)
+    torch.testing.assert_close(rotate(rotate(x, there), back), x)

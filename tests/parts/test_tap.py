@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from picolab.parts.tap import listening, tap, watched
+from picolab.parts.tap import listening, rows_at_a_time, tap, unheard, watched
 
 
 class Inner(nn.Module):
@@ -51,3 +51,29 @@ def test_only_the_sites_of_the_model_listened_to_are_watched():
         assert watched(model.layers[1], "doubled")
         assert not watched(model.layers[0], "doubled")
         assert not watched(other.layers[1], "doubled")
+
+
+def test_rows_are_as_few_as_the_one_who_takes_fewest_and_all_if_somebody_wants_all():
+    model = Outer()
+    inner = model.layers[0]
+
+    def nothing(site, value):
+        return None
+
+    assert rows_at_a_time(inner, "doubled") is None
+    with listening(model, nothing, rows=8), listening(model, nothing, rows=5):
+        assert rows_at_a_time(inner, "doubled") == 5
+        with listening(model, nothing, lambda site: site == "end"):
+            assert rows_at_a_time(inner, "doubled") == 5
+        with listening(model, nothing):
+            assert rows_at_a_time(inner, "doubled") is None
+
+
+def test_a_pass_unheard_is_heard_by_those_who_listen_to_it_alone():
+    model, before, alone = Outer(), [], []
+    with listening(model, lambda site, value: before.append(site)):
+        with unheard(), listening(model, lambda site, value: alone.append(site)):
+            model(torch.tensor(3.0))
+        assert (len(before), len(alone)) == (0, 3)
+        model(torch.tensor(3.0))
+    assert (len(before), len(alone)) == (3, 3)

@@ -1,25 +1,33 @@
 """Torn and hostile files of every kind: refused by name and reason, at once, without making what they claim."""
 
+import json
+import os
+import pickle
 import random
+import re
 import resource
+import shutil
 import struct
 import time
 
 import gguf
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from picolab.errors import BadCheckpoint
 from picolab.weights.formats import open_checkpoint
 from picolab.weights.gguf.header import read_header
 from picolab.weights.gguf.write import write_gguf
+from picolab.weights.shards import read_tensors
 
 from reader_files import mutate, samples, spm, tiny
 
 KINDS = (
     "gguf llama", "gguf qwen2", "gguf gpt2", "llama2c model", "llama2c tokenizer", "sentencepiece",
     "hub config.json", "hub model.safetensors", "hub tokenizer.json", "hub picolab_tokenizer.json",
-    "hub tokenizer_config.json", "shards config.json", "shards model.safetensors.index.json",
+    "hub tokenizer_config.json", "experts config.json", "experts model.safetensors", "shards config.json",
+    "shards model.safetensors.index.json",
     "shards model-00001-of-00002.safetensors", "pickle",
 )  # fmt: skip
 
@@ -133,6 +141,132 @@ def test_a_header_that_makes_no_sense_is_refused_with_its_place_and_reason(conte
     with pytest.raises(BadCheckpoint, match=says) as caught:
         read_header(path)
     assert str(caught.value).startswith(f"`{path}`")
+
+
+# safetensors, likewise.
+
+
+def _safetensors(path, entries, *, data=96, length=None):
+    """A file with a header made of these pairs, each name as often as it is given."""
+    header = entries
+    if not isinstance(entries, bytes):
+        header = ("{" + ",".join(f"{json.dumps(name)}:{json.dumps(said)}" for name, said in entries) + "}").encode()
+    path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + b"\0" * data)
+    return path
+
+
+def _entry(name="a", dtype="F32", shape=(3, 4), offsets=(0, 48)):
+    return name, {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ([_entry(), _entry()], r"byte 72: `a` is there twice"),
+        ([_entry(), _entry("b")], r"byte 135: the tensors `a` and `b` lie upon each other"),
+        ([_entry(), _entry("b", offsets=(44, 92))], r"byte 180: the tensors `a` and `b` lie upon each other"),
+        ([_entry(shape=(-3, 4))], r"byte 9: tensor `a` has the shape \[-3, 4\]"),
+        ([_entry(shape=(2**70,))], r"byte 9: tensor `a` has the shape"),
+        ([_entry(shape=(2**62, 2**62))], r"byte 9: tensor `a` of shape .* does not fill 48 bytes"),
+        ([_entry(shape=[2**62] * 100_000)], r"byte 9: tensor `a` has the shape"),
+        ([_entry(shape=("x",))], r"byte 9: tensor `a` has the shape \['x'\]"),
+        ([_entry(offsets=(0, 2**50))], r"byte 9: tensor `a` lies at \[0, 1125899906842624\] of the 96 bytes"),
+        ([_entry(offsets=(-48, 0))], r"byte 9: tensor `a` lies at \[-48, 0\]"),
+        ([_entry(offsets=(48, 0))], r"byte 9: tensor `a` lies at \[48, 0\]"),
+        ([_entry(offsets=(0, 96))], r"byte 9: tensor `a` of shape \[3, 4\] does not fill 96 bytes"),
+        ([_entry(dtype="F99")], r"byte 9: tensor `a` is of type 'F99', which is unknown"),
+        ([_entry(dtype=["F32"])], r"byte 9: tensor `a` is of type .* which is unknown"),
+        ([("a", [])], r"byte 9: tensor `a` is '\[\]', not a description"),
+        (b"[]", r"byte 8: the header is a list, not names with tensors"),
+        (b'{"a": 1', r"byte 15: the header is not JSON"),
+        (b'{"\xff": 1}', r"byte 10: the header is not UTF-8"),
+        (b"[" * 100_000, r"byte 8: the header is not JSON"),
+        (b'{"a": ' * 100_000, r"byte 8: the header is not JSON"),
+        (b"9" * 100_000, r"byte 8: the header is not JSON"),
+    ],
+)  # fmt: skip
+def test_safetensors_that_make_no_sense_are_refused_with_their_place_and_reason(entries, says, tmp_path):
+    path = _safetensors(tmp_path / "model.safetensors", entries)
+    start = time.perf_counter()
+    with pytest.raises(BadCheckpoint, match=says) as caught:
+        read_tensors(tmp_path)
+    assert time.perf_counter() - start < 1
+    assert str(caught.value).startswith(f"`{path}`, byte ") and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("length", [97, 2**31, 2**63, 2**64 - 1])
+def test_a_header_longer_than_its_file_is_refused_before_it_is_read(length, tmp_path):
+    _safetensors(tmp_path / "model.safetensors", b"", length=length)
+    with pytest.raises(BadCheckpoint, match=rf"byte 0: a header of {length:,} bytes is announced, and 96 are left"):
+        read_tensors(tmp_path)
+
+
+def test_our_reading_of_a_good_header_lets_every_type_of_the_library_pass(tmp_path):
+    kinds = (torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.bool, torch.float8_e4m3fn, torch.complex64)
+    tensors = {str(kind): torch.zeros(3, 5).to(kind) for kind in kinds} | {
+        'é\n"': torch.zeros(()),
+        "none": torch.zeros(0),
+    }
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    found, _ = read_tensors(tmp_path)
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in found.items()} == {
+        name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()
+    }
+
+
+# Pickles, and files that lead to other files.
+
+
+class Hostile:
+    """What a pickle may hold: a call that is made when it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("write", [torch.save, lambda what, path: path.write_bytes(pickle.dumps(what))])
+def test_code_in_a_pickle_is_never_run(name, write, whole, tmp_path):
+    shutil.copy(whole["shards config.json"].path, tmp_path)
+    write({"a": Hostile(tmp_path / "ran")}, tmp_path / name)
+    with pytest.raises(BadCheckpoint, match=re.escape(f"`{tmp_path / name}`")):
+        open_checkpoint(tmp_path)
+    if name.endswith(".bin"):  # by an index too, under a name of its own
+        (tmp_path / name).rename(tmp_path / "other.bin")
+        index = tmp_path / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": {"a": "other.bin"}}))
+        with pytest.raises(BadCheckpoint, match="other.bin"):
+            open_checkpoint(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("leads_to", "says"),
+    [
+        ("model.safetensors.index.json", "model.safetensors.index.json`, byte 0"),
+        ("../model.safetensors", "outside its folder"),
+        ("/etc/passwd", "outside its folder"),
+        ("nothing.safetensors", "there is no `"),
+        (".", "cannot be read|outside its folder"),
+    ],
+)
+def test_an_index_that_leads_to_itself_or_away_is_refused(leads_to, says, whole, tmp_path):
+    shutil.copy(whole["shards config.json"].path, tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": leads_to}}))
+    with pytest.raises(BadCheckpoint, match=says):
+        open_checkpoint(tmp_path)
+
+
+def test_a_link_that_leads_to_itself_is_refused(whole, tmp_path):
+    shutil.copy(whole["shards config.json"].path, tmp_path)
+    for name in ("model.safetensors", "x.gguf", "x.bin"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    for path in (tmp_path, tmp_path / "x.gguf", tmp_path / "x.bin"):
+        with pytest.raises(BadCheckpoint):
+            open_checkpoint(path)
 
 
 def test_a_type_that_is_known_and_not_read_is_refused_by_name(tmp_path):

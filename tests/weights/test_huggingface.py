@@ -100,13 +100,13 @@ def test_a_bias_the_model_does_not_have_must_be_zero(folder):
 def test_a_torn_file_is_refused(saved):
     whole = (saved / "model.safetensors").read_bytes()
     (saved / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BadCheckpoint, match="cannot be read"):
+    with pytest.raises(BadCheckpoint, match=r"byte [\d,]+: tensor `.*` lies at"):
         load_model(saved)
 
 
 def test_a_pickle_in_the_place_of_weights_is_never_unpickled(saved):
     torch.save({"a": torch.zeros(1)}, saved / "model.safetensors")
-    with pytest.raises(BadCheckpoint, match="cannot be read"):
+    with pytest.raises(BadCheckpoint, match="byte 0: the file is a pickle"):
         load_model(saved)
 
 

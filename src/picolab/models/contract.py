@@ -10,12 +10,12 @@ descending a gradient.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from picolab.parts.head import Head
 from picolab.parts.tap import tap
@@ -30,7 +30,11 @@ class HuggingFace:
     way round, and `ignored` are tensors of old files that hold no parameter. `settings` maps our settings to their config
     keys; `fixed` are keys whose value we compute with, no other. `defaults` is what transformers assumes, in our words,
     where a config does not say (or says null): a value, or how it follows from the config; a setting that is not there must
-    be said. `nulls` are our values for which they write null.
+    be said. `nulls` are our values for which they write null. `assumed` is what transformers takes for a key of `fixed` (or of
+    rope) that a config does not say, where that is not the fixed value. `layer_types` gives for our settings the kind of every
+    layer, in their words. `absent` are tensors of theirs that a model here may be built without, and the number they then hold,
+    which changes nothing. Where tensors are not one for one, `pack` turns those named by `tensors` into those of a file, and
+    `unpack` turns them back, or raises BadCheckpoint for what is not computed here.
     """
 
     model_type: str
@@ -42,6 +46,30 @@ class HuggingFace:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     nulls: Mapping[str, Any] = field(default_factory=dict)
     ignored: frozenset[str] = frozenset()
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+    layer_types: Callable[[Mapping[str, Any]], list[str]] | None = None
+    absent: Mapping[str, float] = field(default_factory=dict)
+    pack: Callable[[dict[str, Tensor], Mapping[str, Any]], dict[str, Tensor]] = lambda tensors, settings: tensors
+    unpack: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda tensors: tensors
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gguf:
+    """How llama.cpp spells an architecture in a GGUF file: the other table at the end of its file.
+
+    `architecture` is its name there. `tensors` and `settings` map as in `HuggingFace`; keys are without the architecture's
+    name before them. `defaults` are llama.cpp's values for keys that may be missing, in our words. `in_pairs` maps parameters
+    whose rows lie in adjacent pairs to the setting that counts their heads. `check` raises BadInput for settings that the
+    format cannot hold.
+    """
+
+    architecture: str
+    tensors: Mapping[str, str]
+    settings: Mapping[str, str]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    in_pairs: Mapping[str, str] = field(default_factory=dict)
+    rotary: bool = True
+    check: Callable[[Any], None] = lambda config: None
 
 
 @runtime_checkable
@@ -65,6 +93,7 @@ class LanguageModel(nn.Module):
 
     architecture: ClassVar[str]
     hugging_face: ClassVar[HuggingFace | None] = None
+    gguf: ClassVar[Gguf | None] = None
     config: Any
     head: Head
 

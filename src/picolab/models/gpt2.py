@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from picolab.models.contract import HuggingFace, LanguageModel
+from picolab.models.contract import Gguf, HuggingFace, LanguageModel
 from picolab.parts.attention import Sight, look, mix, split_heads, width_of_heads
 from picolab.parts.cache import KeyValueCache
 from picolab.parts.embedding import Embedding
@@ -158,4 +158,36 @@ HUGGING_FACE = HuggingFace(
     ),
 )
 
-GPT2.hugging_face = HUGGING_FACE
+GGUF = Gguf(
+    architecture="gpt2",
+    tensors={
+        "embedding.weight": "token_embd.weight",
+        "position_embedding.weight": "position_embd.weight",
+        "blocks.{i}.attention_norm.weight": "blk.{i}.attn_norm.weight",
+        "blocks.{i}.attention_norm.bias": "blk.{i}.attn_norm.bias",
+        "blocks.{i}.attention.qkv_proj.weight": "blk.{i}.attn_qkv.weight",
+        "blocks.{i}.attention.qkv_proj.bias": "blk.{i}.attn_qkv.bias",
+        "blocks.{i}.attention.out_proj.weight": "blk.{i}.attn_output.weight",
+        "blocks.{i}.attention.out_proj.bias": "blk.{i}.attn_output.bias",
+        "blocks.{i}.mlp_norm.weight": "blk.{i}.ffn_norm.weight",
+        "blocks.{i}.mlp_norm.bias": "blk.{i}.ffn_norm.bias",
+        "blocks.{i}.mlp.up_proj.weight": "blk.{i}.ffn_up.weight",
+        "blocks.{i}.mlp.up_proj.bias": "blk.{i}.ffn_up.bias",
+        "blocks.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
+        "blocks.{i}.mlp.down_proj.bias": "blk.{i}.ffn_down.bias",
+        "final_norm.weight": "output_norm.weight",
+        "final_norm.bias": "output_norm.bias",
+        "head.weight": "output.weight",
+    },
+    settings={
+        "context_length": "context_length",
+        "d_model": "embedding_length",
+        "n_layers": "block_count",
+        "n_heads": "attention.head_count",
+        "d_ff": "feed_forward_length",
+        "norm_eps": "attention.layer_norm_epsilon",
+    },
+    rotary=False,
+)
+
+GPT2.hugging_face, GPT2.gguf = HUGGING_FACE, GGUF

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from picolab.models.contract import HuggingFace, LanguageModel
+from picolab.models.contract import Gguf, HuggingFace, LanguageModel
 from picolab.parts.attention import Sight, check_heads, look, mix, split_heads
 from picolab.parts.cache import KeyValueCache
 from picolab.parts.embedding import Embedding
@@ -150,4 +150,35 @@ HUGGING_FACE = HuggingFace(
     ignored=frozenset({"model.layers.{i}.self_attn.rotary_emb.inv_freq"}),
 )
 
-Llama.hugging_face = HUGGING_FACE
+GGUF = Gguf(
+    architecture="llama",
+    tensors={
+        "embedding.weight": "token_embd.weight",
+        "blocks.{i}.attention_norm.weight": "blk.{i}.attn_norm.weight",
+        "blocks.{i}.attention.q_proj.weight": "blk.{i}.attn_q.weight",
+        "blocks.{i}.attention.k_proj.weight": "blk.{i}.attn_k.weight",
+        "blocks.{i}.attention.v_proj.weight": "blk.{i}.attn_v.weight",
+        "blocks.{i}.attention.out_proj.weight": "blk.{i}.attn_output.weight",
+        "blocks.{i}.mlp_norm.weight": "blk.{i}.ffn_norm.weight",
+        "blocks.{i}.mlp.gate_proj.weight": "blk.{i}.ffn_gate.weight",
+        "blocks.{i}.mlp.up_proj.weight": "blk.{i}.ffn_up.weight",
+        "blocks.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
+        "final_norm.weight": "output_norm.weight",
+        "head.weight": "output.weight",
+    },
+    settings={
+        "context_length": "context_length",
+        "d_model": "embedding_length",
+        "n_layers": "block_count",
+        "n_heads": "attention.head_count",
+        "n_kv_heads": "attention.head_count_kv",
+        "head_dim": "attention.key_length",
+        "d_ff": "feed_forward_length",
+        "rope_theta": "rope.freq_base",
+        "norm_eps": "attention.layer_norm_rms_epsilon",
+    },
+    defaults={"n_kv_heads": 0, "head_dim": 0, "rope_theta": 10000.0},
+    in_pairs={"blocks.{i}.attention.q_proj.weight": "n_heads", "blocks.{i}.attention.k_proj.weight": "n_kv_heads"},
+)
+
+Llama.hugging_face, Llama.gguf = HUGGING_FACE, GGUF

@@ -94,7 +94,8 @@ class NanoChat(LanguageModel):
         super().__init__(config)
         self.embedding = Embedding(config.vocab_size, config.d_model, tied=config.tied)
         self.embed_norm = RMSNorm(config.d_model, config.norm_eps, weighted=False)
-        self.rope = Rope(config.context_length, config.head_dim, config.rope_theta)
+        # The published code turns the other way; scores are the same, the values at the sites are not.
+        self.rope = Rope(config.context_length, config.head_dim, config.rope_theta, backwards=True)
         blocks = [Block(config, layer) for layer in range(config.n_layers)]
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = RMSNorm(config.d_model, config.norm_eps, weighted=False)
@@ -108,8 +109,7 @@ class NanoChat(LanguageModel):
         self, tokens: Tokens, *, cache: KeyValueCache | None = None, documents: Documents | None = None
     ) -> Stream:
         sight = look(tokens, context_length=self.config.context_length, documents=documents, cache=cache)
-        # The published code turns the other way; scores are the same, the values at the sites are not.
-        turn = self.rope(sight.positions).reversed()
+        turn = self.rope(sight.positions)
         x = tap(self, "embed", self.embed_norm(self.embedding(tokens)))
         for block in self.blocks:
             x = block(x, sight, turn)

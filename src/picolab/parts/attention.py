@@ -10,6 +10,7 @@ stands at the last key.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -19,8 +20,11 @@ from torch import Tensor, nn
 
 from picolab.errors import BadInput, BadSetting
 from picolab.parts.cache import KeyValueCache
-from picolab.parts.tap import tap, watched
+from picolab.parts.tap import rows_at_a_time, tap, watched
 from picolab.shapes import Documents, Keys, Mask, Queries, Scores, Tokens, Values
+
+BLOCK = 2**22
+"""Most scores that exist at once where attention is looked at by rows: 16 MB in float32."""
 
 
 @runtime_checkable
@@ -68,10 +72,16 @@ class Sight:
     documents: Documents | None
     cache: KeyValueCache | None
 
+    @property
+    def reads_one_on(self) -> bool:
+        """Whether this pass is one token a row, after texts without padding: it sees every key there is, or its window's."""
+        return self.positions.shape[1] == 1 and self.cache is not None and self.cache.starts is None
+
     def mask(self, window: int | None = None) -> Mask | None:
         """True where a query may look; None stands for the plain causal triangle over `time` keys."""
         time, before = self.positions.shape[1], self.cache.length if self.cache else 0
-        if self.documents is None and before == 0 and (window is None or time <= window):
+        starts = self.cache.starts if self.cache else None
+        if self.documents is None and starts is None and before == 0 and (window is None or time <= window):
             return None
         past = before + time
         query = torch.arange(before, past, device=self.positions.device)[:, None]
@@ -82,6 +92,9 @@ class Sight:
         mask = visible[None, None]  # batch heads time past
         if self.documents is not None:
             mask = mask & (self.documents[:, None, :, None] == self.documents[:, None, None, :])
+        if starts is not None:
+            # Padding reads itself and nothing else: a softmax over no key at all would be NaN.
+            mask = mask & ((key >= starts[:, None, None, None]) | (key == query))
         return mask
 
 
@@ -92,17 +105,21 @@ def look(
     documents: Documents | None = None,
     cache: KeyValueCache | None = None,
 ) -> Sight:
-    """The `Sight` of a pass over `tokens`; positions restart at every document of a packed row."""
+    """The `Sight` of a pass over `tokens`; positions restart at every document of a packed row, and count from a row's own start
+    where the cache says that padding comes before it."""
     time = tokens.shape[1]
     if documents is not None and cache is not None:
         raise BadInput("packed documents and a cache cannot be combined", hint="generate one document a row")
     start = cache.length if cache else 0
-    if start + time > context_length:
+    longest = start + time - (cache.first_start if cache else 0)
+    if longest > context_length:
         raise BadInput(
-            f"{start + time} positions are more than the model's context of {context_length}",
+            f"{longest} positions are more than the model's context of {context_length}",
             hint="shorten the text or use a model with a longer context",
         )
     positions = torch.arange(start, start + time, device=tokens.device)[None]
+    if cache is not None and cache.starts is not None:
+        positions = (positions - cache.starts[:, None]).clamp(min=0)
     if documents is not None:
         positions = positions_within(documents)
     return Sight(positions, documents, cache)
@@ -142,7 +159,7 @@ def attend_plainly(
     if module is not None:
         scores = tap(module, "scores", scores)
     if mask is None:
-        mask = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).tril()
+        mask = _triangle(q, k)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(~mask, -torch.inf)
     if sinks is None:
         probs = scores.softmax(-1)
@@ -153,6 +170,63 @@ def attend_plainly(
     if module is not None:
         probs = tap(module, "probs", probs)
     return torch.einsum("bhtp,bphd->bthd", probs, v)
+
+
+def attend_visibly(
+    q: Queries,
+    k: Keys,
+    v: Values,
+    mask: Mask | None,
+    *,
+    scale: float,
+    module: nn.Module,
+    sinks: Float[Tensor, " heads"] | None = None,
+    rows: int | None = None,
+) -> Queries:
+    """Attention whose scores and probabilities are seen at the sites of `module`; with `rows`, of at most so many queries at a
+    time, each block over the keys up to its last query."""
+    if sinks is None:
+        way = partial(attend_by_products, scale=scale, module=module)
+    else:  # the kernel an unwatched pass takes, too
+        way = partial(attend_plainly, scale=scale, module=module, sinks=sinks)
+    time, past = q.shape[1], k.shape[1]
+    if rows is None or rows >= time:
+        return way(q, k, v, mask)
+    rows, blocks = max(1, min(rows, BLOCK // (q.shape[0] * q.shape[2] * past))), []
+    if sinks is None and not (torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)):
+        return _attend_in_one_memory(q, k, v, mask, scale=scale, module=module, rows=rows)
+    for start in range(0, time, rows):
+        stop = min(start + rows, time)
+        seen = past - time + stop
+        part = None if mask is None else mask[:, :, start:stop, :seen]
+        blocks.append(way(q[:, start:stop], k[:, :seen], v[:, :seen], part))
+    return torch.cat(blocks, dim=1)
+
+
+def _attend_in_one_memory(
+    q: Queries, k: Keys, v: Values, mask: Mask | None, *, scale: float, module: nn.Module, rows: int
+) -> Queries:
+    """`attend_by_products` by rows, without a gradient: every block's scores, then its probabilities, lie in the same memory.
+    Blocks of ever new sizes would leave holes behind that add up to several times their size."""
+    (batch, time, heads, _), (_, past, kv_heads, _) = q.shape, k.shape
+    memory, mixed = q.new_empty(batch * heads * rows * past), q.new_empty(q.shape)
+    keys, values = k.permute(0, 2, 3, 1).flatten(0, 1), v.transpose(1, 2).flatten(0, 1)
+    for start in range(0, time, rows):
+        stop = min(start + rows, time)
+        seen, n = past - time + stop, stop - start
+        room = memory[: batch * heads * n * seen].view(batch, heads, n, seen)
+        grouped = (
+            (q[:, start:stop] * scale).unflatten(2, (kv_heads, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1).flatten(1, 2)
+        )
+        torch.bmm(grouped, keys[:, :, :seen], out=room.view(batch * kv_heads, -1, seen))
+        scores = tap(module, "scores", room)
+        part = _triangle(q[:, start:stop], k[:, :seen]) if mask is None else mask[:, :, start:stop, :seen]
+        hidden = torch.zeros(part.shape, dtype=scores.dtype, device=q.device).masked_fill_(~part, -torch.inf)
+        torch.add(scores, hidden, out=room)
+        probs = tap(module, "probs", torch.softmax(room, -1, out=room))
+        block = torch.bmm(probs.reshape(batch * kv_heads, -1, seen), values[:, :seen])
+        mixed[:, start:stop] = block.view(batch, heads, n, -1).transpose(1, 2)
+    return mixed
 
 
 def attend(q: Queries, k: Keys, v: Values, mask: Mask | None, *, scale: float) -> Queries:
@@ -171,19 +245,88 @@ def attend(q: Queries, k: Keys, v: Values, mask: Mask | None, *, scale: float) -
     return mixed.transpose(1, 2)
 
 
-def attend_by_products(q: Queries, k: Keys, v: Values, mask: Mask | None, *, scale: float) -> Queries:
-    """Two batched matrix products with a softmax between, in the inputs' own type; the scores exist in full."""
-    batch, time, heads, head_dim = q.shape
-    past, kv_heads = k.shape[1], k.shape[2]
+def attend_by_products(
+    q: Queries, k: Keys, v: Values, mask: Mask | None, *, scale: float, module: nn.Module | None = None
+) -> Queries:
+    """Two batched matrix products with a softmax between, in the inputs' own type; the scores exist in full, and `module` names
+    the sites where they are seen. No key is repeated for the heads that share it."""
+    time, kv_heads = q.shape[1], k.shape[2]
     grouped = (q * scale).unflatten(2, (kv_heads, -1)).permute(0, 2, 3, 1, 4)  # batch kv_heads group time head_dim
-    scores = grouped.flatten(2, 3) @ k.permute(0, 2, 3, 1)
+    scores: Scores = (grouped.flatten(2, 3) @ k.permute(0, 2, 3, 1)).unflatten(2, (-1, time)).flatten(1, 2)
+    if module is not None:
+        scores = tap(module, "scores", scores)
     if mask is None:
-        mask = torch.ones(time, past, dtype=torch.bool, device=q.device).tril()[None, None]
+        mask = _triangle(q, k)
     # Added, not filled in: the gradient of an addition costs nothing.
     hidden = torch.zeros(mask.shape, dtype=scores.dtype, device=q.device).masked_fill_(~mask, -torch.inf)
-    probs = (scores.unflatten(2, (-1, time)) + hidden[:, :, None]).softmax(-1)
-    mixed = (probs.flatten(2, 3) @ v.transpose(1, 2)).unflatten(2, (-1, time))
-    return mixed.permute(0, 3, 1, 2, 4).flatten(2, 3)
+    probs = (scores + hidden).softmax(-1)
+    if module is not None:
+        probs = tap(module, "probs", probs)
+    mixed = probs.unflatten(1, (kv_heads, -1)).flatten(2, 3) @ v.transpose(1, 2)
+    return mixed.unflatten(2, (-1, time)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+
+
+def attend_newest(
+    q: Queries,
+    k: Keys,
+    v: Values,
+    *,
+    scale: float,
+    window: int | None = None,
+    sinks: Float[Tensor, " heads"] | None = None,
+) -> Queries:
+    """One query a row, the newest: it sees every key, or its window's. No key is repeated for the heads that share it."""
+    if torch.compiler.is_compiling():
+        return _attend_newest_in_one_loop(q, k, v, scale=scale, window=window, sinks=sinks)
+    if window is not None:
+        k, v = k[:, -window:], v[:, -window:]
+    if sinks is None:
+        heads_first = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        shared = q.shape[2] != k.shape[2]
+        return F.scaled_dot_product_attention(*heads_first, scale=scale, enable_gqa=shared).transpose(1, 2)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    grouped = (q[:, 0].to(wide) * scale).unflatten(1, (k.shape[2], -1))  # batch kv_heads group head_dim
+    scores = torch.einsum("bkgd,bpkd->bpkg", grouped, k.to(wide))
+    mixed = torch.einsum("bpkg,bpkd->bkgd", _share(scores, sinks), v.to(wide))
+    return mixed.flatten(1, 2)[:, None].to(q.dtype)
+
+
+def _attend_newest_in_one_loop(
+    q: Queries,
+    k: Keys,
+    v: Values,
+    *,
+    scale: float,
+    window: int | None = None,
+    sinks: Float[Tensor, " heads"] | None = None,
+) -> Queries:
+    """The same for a compiler, which makes one loop of a product and its sum; written out, the product would fill the memory."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    grouped = (q[:, 0].to(wide) * scale).unflatten(1, (k.shape[2], -1))
+    scores = (grouped[:, None] * k[:, :, :, None].to(wide)).sum(-1)
+    if window is not None:  # not cut off: sizes that depend on the length in two ways would be compiled twice
+        age = torch.arange(k.shape[1] - 1, -1, -1, device=q.device)
+        scores = scores.masked_fill(age[:, None, None] >= window, -torch.inf)
+    mixed = (_share(scores, sinks)[..., None] * v[:, :, :, None].to(wide)).sum(1)
+    return mixed.flatten(1, 2)[:, None].to(q.dtype)
+
+
+def _share(
+    scores: Float[Tensor, "batch past kv_heads group"], sinks: Float[Tensor, " heads"] | None
+) -> Float[Tensor, "batch past kv_heads group"]:
+    """Softmax over the keys, a sink taking its share."""
+    if sinks is None:
+        return scores.softmax(1)
+    sink = sinks.to(scores.dtype).unflatten(0, scores.shape[2:])
+    top = torch.maximum(scores.amax(1, keepdim=True), sink)
+    weights = (scores - top).exp()
+    return weights / (weights.sum(1, keepdim=True) + (sink - top).exp())
+
+
+def _triangle(q: Queries, k: Keys) -> Mask:
+    """Every query sees the keys up to its own; the last query stands at the last key."""
+    time, past = q.shape[1], k.shape[1]
+    return torch.ones(1, 1, time, past, dtype=torch.bool, device=q.device).tril(past - time)
 
 
 def _products_are_faster(q: Queries, k: Keys) -> bool:
@@ -208,9 +351,13 @@ def mix(
     if sight.cache is not None:
         k, v = sight.cache.extend(layer, k, v)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    mask = sight.mask(window)
-    if sinks is not None or watched(module, "scores", "probs"):
-        mixed = attend_plainly(q, k, v, mask, scale=scale, sinks=sinks, module=module)
+    if watched(module, "scores", "probs"):
+        rows = rows_at_a_time(module, "scores", "probs")
+        mixed = attend_visibly(q, k, v, sight.mask(window), scale=scale, module=module, sinks=sinks, rows=rows)
+    elif sight.reads_one_on:
+        mixed = attend_newest(q, k, v, scale=scale, window=window, sinks=sinks)
+    elif sinks is not None:
+        mixed = attend_plainly(q, k, v, sight.mask(window), scale=scale, sinks=sinks)
     else:
-        mixed = attend(q, k, v, mask, scale=scale)
+        mixed = attend(q, k, v, sight.mask(window), scale=scale)
     return tap(module, "mixed", mixed.flatten(2))

@@ -108,10 +108,6 @@ class Rotation(NamedTuple):
     cos: Float[Tensor, "#batch time 1 half"]
     sin: Float[Tensor, "#batch time 1 half"]
 
-    def reversed(self) -> Rotation:
-        """The same angles, turned the other way."""
-        return Rotation(self.cos, -self.sin)
-
 
 def frequencies(head_dim: int, theta: float, scaling: RopeScaling | None = None) -> Float[Tensor, " half"]:
     """Radians a position for each pair of lanes, float32: theta^(-2i / head_dim), slowed where a scaling says so."""
@@ -169,16 +165,27 @@ def _yarn(plain: Tensor, head_dim: int, theta: float, scaling: RopeScaling) -> T
 
 
 class Rope(nn.Module):
-    """The angles of every position, computed once: `positions -> Rotation`. No parameter; not part of a checkpoint."""
+    """The angles of every position, computed once: `positions -> Rotation`. No parameter; not part of a checkpoint.
+
+    `backwards` turns every pair the other way: scores are the same, the rotated queries and keys are not.
+    """
 
     cos: Tensor
     sin: Tensor
     speed: Tensor
 
-    def __init__(self, context_length: int, head_dim: int, theta: float, scaling: RopeScaling | None = None) -> None:
+    def __init__(
+        self,
+        context_length: int,
+        head_dim: int,
+        theta: float,
+        scaling: RopeScaling | None = None,
+        *,
+        backwards: bool = False,
+    ) -> None:
         super().__init__()
         self.context_length, self.head_dim, self.theta, self.scaling = context_length, head_dim, theta, scaling
-        self.magnitude = magnitude(scaling)
+        self.magnitude, self.sense = magnitude(scaling), -1.0 if backwards else 1.0
         self.tabulate()
 
     @property
@@ -194,13 +201,13 @@ class Rope(nn.Module):
             return
         turn = torch.outer(torch.arange(self.context_length, dtype=torch.float32), speed)
         self.register_buffer("cos", turn.cos() * self.magnitude, persistent=False)
-        self.register_buffer("sin", turn.sin() * self.magnitude, persistent=False)
+        self.register_buffer("sin", turn.sin() * (self.magnitude * self.sense), persistent=False)
 
     def forward(self, positions: Int64[Tensor, "#batch time"]) -> Rotation:
         if self.tabulated:
             return Rotation(self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2))
         turn = positions[..., None, None].to(torch.float32) * self.speed
-        return Rotation(turn.cos() * self.magnitude, turn.sin() * self.magnitude)
+        return Rotation(turn.cos() * self.magnitude, turn.sin() * (self.magnitude * self.sense))
 
 
 def rotate(x: Heads, turn: Rotation) -> Heads:

@@ -11,17 +11,23 @@ A preset's name is the preset; a folder of the same name is written `./lstm`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from picolab.errors import BadCheckpoint, BadInput, UnknownName
 from picolab.models.contract import LanguageModel
 from picolab.runs.folder import SETTINGS, find_run, list_runs
+from picolab.runs.foreign import is_code
 from picolab.text.build import build_tokenizer
 from picolab.text.tokenizer import Tokenizer
 from picolab.weights.checkpoint import CONFIG
 from picolab.weights.formats import open_checkpoint, open_tokenizer
+from picolab.weights.kept import Form, form_of, keep
+from picolab.weights.plan import LoadPlan, in_memory, plan_checkpoint, plan_model
 from picolab.zoo import PRESETS, create
 
 TOKENIZER_OF_PRESETS = "bytes"
@@ -52,21 +58,20 @@ class Opened:
         return self.tokenizer
 
 
-def open_reference(reference: str | Path, *, tokenizer: str | None = None, seed: int = 0, **settings: Any) -> Opened:
-    """The model a reference means, in evaluation mode.
+def open_reference(
+    reference: str | Path, *, tokenizer: str | None = None, seed: int = 0, dtype: Form = "float32", **settings: Any
+) -> Opened:
+    """The model a reference means, in evaluation mode, its weights kept as `dtype` says (`weights/kept.py`).
 
     A preset takes `settings` of its architecture and the seed of its weights; with no `vocab_size` it gets the vocabulary
     of `tokenizer` (bytes if not given). For a checkpoint `tokenizer` replaces the saved one.
     """
     if str(reference) in PRESETS:
-        return _preset(str(reference), tokenizer, seed, settings)
-    if settings:
-        raise BadInput(
-            f"`{reference}` is a saved model, whose `{next(iter(settings))}` cannot be changed",
-            hint="settings are for presets: a saved model has its own",
-        )
-    place = _place_of(reference)
-    model, own = open_checkpoint(place)
+        opened = _preset(str(reference), tokenizer, seed, settings)
+        keep(opened.model, dtype)
+        return opened
+    place = _saved(reference, settings)
+    model, own = open_checkpoint(place, dtype=dtype)
     given = own if tokenizer is None else _tokenizer(tokenizer)
     if given is not None and given.vocab_size > model.config.vocab_size:
         raise BadInput(
@@ -74,6 +79,35 @@ def open_reference(reference: str | Path, *, tokenizer: str | None = None, seed:
             hint="it is another model's tokenizer",
         )
     return Opened(model=model, tokenizer=given, source=str(place))
+
+
+def load_plan(
+    reference: str | Path,
+    dtype: Form = "float32",
+    context: int | None = None,
+    *,
+    tokenizer: str | None = None,
+    **settings: Any,
+) -> LoadPlan:
+    """What `open_reference` would take in memory, and what a text of `context` tokens adds; nothing is loaded."""
+    if str(reference) not in PRESETS:
+        return plan_checkpoint(_saved(reference, settings), dtype, context)
+    form = form_of(dtype)
+    if "vocab_size" not in settings:
+        settings["vocab_size"] = _tokenizer(tokenizer or TOKENIZER_OF_PRESETS).vocab_size
+    with torch.device("meta"):
+        model = create(str(reference), **settings)
+    return plan_model(model, form, context, in_memory(model))
+
+
+def _saved(reference: str | Path, settings: Mapping[str, Any]) -> Path:
+    """Where a saved model lies, whose settings are its own."""
+    if settings:
+        raise BadInput(
+            f"`{reference}` is a saved model, whose `{next(iter(settings))}` cannot be changed",
+            hint="settings are for presets: a saved model has its own",
+        )
+    return _place_of(reference)
 
 
 def _preset(preset: str, tokenizer: str | None, seed: int, settings: dict[str, Any]) -> Opened:
@@ -94,6 +128,11 @@ def _tokenizer(spec: str) -> Tokenizer:
 def _place_of(reference: str | Path) -> Path:
     """The checkpoint folder or file a reference stands for."""
     word, path = str(reference), Path(reference)
+    if is_code(word):
+        raise BadInput(
+            f"`{word}` is code of its own, and a model of picolab's is meant here",
+            hint=f"`picolab verify MODEL --run {word}` compares it with MODEL, the checkpoint it is to run",
+        )
     if path.suffix in REFUSED and not path.is_dir():
         raise BadInput(
             f"`{word}` is {REFUSED[path.suffix]}, which is not opened here",

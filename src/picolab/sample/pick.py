@@ -28,6 +28,9 @@ Picked = Int64[Tensor, " batch"]
 
 ALL = "leave it out to keep all tokens"
 
+FEW = 256
+"""A nucleus is looked for among so many of the most likely tokens before all are sorted."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampler:
@@ -94,6 +97,10 @@ class Sampler:
 
         One uniform number is taken from a row's generator, on the CPU, so a seed means the same on every device.
         """
+        if self.greedy and (history is None or self.repetition_penalty == 1):
+            top = logits.detach().max(-1)  # of equals the first
+            _refuse_bad(top.values)
+            return top.indices.cpu()
         probs = self.distribution(logits, history)
         if self.greedy:
             return probs.argmax(-1)
@@ -115,9 +122,13 @@ def penalise(logits: NextLogits, history: History, penalty: float) -> NextLogits
 
 def largest(logits: NextLogits, k: int) -> Kept:
     """True at the k largest of each row; among equals at the border the lower ids."""
-    border = logits.topk(k).values[..., -1:]
-    above, level = logits > border, logits == border
-    return above | (level & (level.cumsum(-1) <= k - above.sum(-1, keepdim=True)))
+    return _above(logits, logits.topk(k).values[..., -1:], k)
+
+
+def _above(x: NextLogits, border: Tensor, count: int | Tensor) -> Kept:
+    """True at the `count` largest of each row, the last of which has the value `border`; among equals there the lower ids."""
+    above, level = x > border, x == border
+    return above | (level & (level.cumsum(-1) <= count - above.sum(-1, keepdim=True)))
 
 
 def nucleus(probs: Probabilities, p: float) -> Kept:
@@ -125,10 +136,13 @@ def nucleus(probs: Probabilities, p: float) -> Kept:
 
     A token stays if the mass before it has not reached p yet: the first always does.
     """
-    ranked, ids = probs.sort(stable=True, dim=-1, descending=True)
+    ranked = probs.topk(min(FEW, probs.shape[-1])).values
+    if bool((ranked.sum(-1) < p + 1e-9).any()):  # a sum may be rounded otherwise than the running sum below
+        ranked = probs.sort(dim=-1, descending=True).values
     before = ranked.cumsum(-1).roll(1, -1)
     before[..., 0] = -torch.inf
-    return torch.zeros_like(probs, dtype=torch.bool).scatter_(-1, ids, before < p)
+    count = (before < p).sum(-1, keepdim=True)
+    return _above(probs, ranked.gather(-1, count - 1), count)
 
 
 def nucleus_plainly(probs: Sequence[float], p: float) -> set[int]:
@@ -176,14 +190,19 @@ def _checked(logits: NextLogits) -> NextLogits:
     The mass of a nucleus over 50,000 tokens loses digits in float32, and a seed must mean the same on every device.
     """
     wide = logits.detach().to("cpu", torch.float64)
-    bad = (wide.isnan() | wide.isposinf()).any(-1) | wide.isneginf().all(-1)
+    _refuse_bad(wide.max(-1).values)
+    return wide
+
+
+def _refuse_bad(top: Float[Tensor, " batch"]) -> None:
+    """Refuse rows whose largest logit is not a number (one of them is none), infinite, or -inf (all are)."""
+    bad = ~top.isfinite()
     if bad.any():
         row = int(bad.nonzero()[0])
         raise Diverged(
             f"row {row}: the model's logits are not finite, so no token can be chosen",
             hint="the weights went bad: use an earlier checkpoint",
         )
-    return wide
 
 
 def _renormalised(probs: Probabilities, kept: Kept) -> Probabilities:

@@ -87,11 +87,12 @@ def spm_tokenizer(
     *,
     eot: int,
     bos: int | None,
+    opens: bool = True,
     pad: int | None = None,
     ends: Sequence[int] = (),
     chat_template: str | None = None,
 ) -> Tokenizer:
-    """A tokenizer with SentencePiece's ids; `bos` opens every text, None opens it with nothing."""
+    """A tokenizer with SentencePiece's ids; `bos` is the opening token, and `opens` says that texts begin with it."""
     texts = list(pieces.texts)
     unknown = pieces.of_kind(Kind.UNKNOWN)
     spells_bytes = {f"<0x{byte:02X}>" for byte in range(256)} <= {texts[i] for i in pieces.of_kind(Kind.BYTE)}
@@ -120,10 +121,12 @@ def spm_tokenizer(
     inner.add_special_tokens([tokenizers.AddedToken(text, special=True, normalized=False) for text in control])
     spelled = [texts[i] for i in pieces.of_kind(Kind.USER_DEFINED)]
     inner.add_tokens([tokenizers.AddedToken(text, special=False, normalized=False) for text in spelled])
-    if bos is not None:
-        opens_with(inner, bos)
-    opening = () if bos is None else (bos,)
-    return Tokenizer(inner, kind="spm", eot=eot, pad=pad, opening=opening, ends=ends, chat_template=chat_template)
+    opening = () if bos is None or not opens else (bos,)
+    if opening:
+        opens_with(inner, opening[0])
+    return Tokenizer(
+        inner, kind="spm", eot=eot, pad=pad, opening=opening, ends=ends, chat_template=chat_template, bos=bos
+    )
 
 
 def opens_with(inner: tokenizers.Tokenizer, bos: int) -> None:

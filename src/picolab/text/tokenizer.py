@@ -37,8 +37,9 @@ class Tokenizer:
     `kind` is `bytes`, `characters`, `integers`, `bpe` or `gpt2`. `eot` is the end-of-text id, `pad` the padding id where the
     vocabulary has one. `keep`, where the vocabulary is compact, holds for each id the id it had in the full vocabulary.
     `opening` is what a text begins with before its own tokens, and `ends` are the tokens that end one: both are `eot` in models
-    trained here, while others open with another token than they end with, or with none. `chat_template` is the Jinja template of
-    models that were taught to converse.
+    trained here, while others open with another token than they end with, or with none. `bos` is the token that is called the
+    opening one, whether or not texts begin with it: templates spell it. `chat_template` is the Jinja template of models that were
+    taught to converse (`text/chat.py`).
     `inner` is the library's tokenizer; in a compact one it numbers the tokens not kept from `vocab_size` upwards.
     """
 
@@ -53,6 +54,7 @@ class Tokenizer:
         opening: Sequence[int] | None = None,
         ends: Collection[int] = (),
         chat_template: str | None = None,
+        bos: int | None = None,
     ) -> None:
         inner.encode_special_tokens = True  # not part of tokenizer.json: to be said each time one is opened
         inner.no_truncation()  # a file may ask for either; both would change ids unseen
@@ -65,18 +67,19 @@ class Tokenizer:
         self.opening = (eot,) if opening is None else tuple(opening)
         self.ends = frozenset({eot, *ends})
         self.chat_template = chat_template
+        self.bos = bos if bos is not None or not self.opening else self.opening[0]
         self._description: dict[str, Any] = json.loads(inner.to_str())
         self.spelling: Spelling = spelling_of(self._description)
         self._sliceable = cuts_at_spaces(self._description)
         self._ids: dict[str, int] = inner.get_vocab(with_added_tokens=True)
         self.vocab_size: int = max(self._ids.values()) + 1 if self.keep is None else len(self.keep)
-        others = [("opening", i) for i in self.opening] + [("ending", i) for i in self.ends]
+        others = [("opening", i) for i in (*self.opening, self.bos)] + [("ending", i) for i in self.ends]
         for name, token in [("end-of-text", eot), ("padding", pad), *others]:
             if token is not None and not 0 <= token < self.vocab_size:
                 raise BadData(f"the {name} token {token} is outside the vocabulary of {self.vocab_size}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        more = (self.opening, self.ends, self.chat_template)
+        more = (self.opening, self.ends, self.chat_template, self.bos)
         return _rebuild, (self.inner.to_str(), self.kind, self.eot, self.pad, self.keep, *more)
 
     def __repr__(self) -> str:
@@ -232,6 +235,7 @@ class Tokenizer:
             opening=list(self.opening),
             ends=sorted(self.ends),
             chat_template=self.chat_template,
+            bos=self.bos,
         )
         files.write(folder, stored)
 
@@ -248,6 +252,7 @@ class Tokenizer:
             opening=stored.opening,
             ends=stored.ends,
             chat_template=stored.chat_template,
+            bos=stored.bos,
         )
 
 
@@ -260,8 +265,9 @@ def _rebuild(
     opening: Sequence[int],
     ends: Collection[int],
     chat_template: str | None,
+    bos: int | None,
 ) -> Tokenizer:
-    more: dict[str, Any] = {"opening": opening, "ends": ends, "chat_template": chat_template}
+    more: dict[str, Any] = {"opening": opening, "ends": ends, "chat_template": chat_template, "bos": bos}
     return Tokenizer(tokenizers.Tokenizer.from_str(inner), kind=kind, eot=eot, pad=pad, keep=keep, **more)
 
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from picolab.errors import BadCheckpoint, BadInput
 from picolab.models.contract import LanguageModel
+from picolab.parts.quantised import Quantised, is_matrix
 from picolab.parts.rope import Rope
+from picolab.weights.kept import Form, form_of, formed, settle
 from picolab.zoo import build, settings_of
 
 LARGEST = 1 << 28
@@ -46,18 +48,21 @@ def pour(
     state: Mapping[str, Tensor],
     *,
     source: str,
-    dtype: torch.dtype = torch.float32,
+    dtype: Form = "float32",
     spoken: Callable[[str], str] = lambda name: name,
+    read: Callable[[str], None] = lambda name: None,
 ) -> LanguageModel:
     """Give a hollow model its parameters, every one exactly once; a tied head may be left out.
 
-    A tensor of the right type is taken as it is, in the memory where it lies; the others are converted one at a time. `spoken`
-    turns a parameter's name into what the file calls it, for errors.
+    A tensor that is in the right form is taken as it is, in the memory where it lies; the others are converted one at a time, and
+    `read` is told the name of each that is not needed any more. `spoken` turns a parameter's name into what the file calls it.
     """
-    wanted = dict(model.state_dict())
-    rest = dict(state)
-    if settings_of(model).get("tied") and "head.weight" not in rest and "embedding.weight" in rest:
-        rest["head.weight"] = rest["embedding.weight"]
+    form, wanted, rest = form_of(dtype), dict(model.state_dict()), dict(state)
+    tied = bool(settings_of(model).get("tied")) and "embedding.weight" in wanted
+    if tied and "embedding.weight" in rest:
+        head = rest.setdefault("head.weight", rest["embedding.weight"])
+        if not _same(head, rest["embedding.weight"]):
+            raise BadCheckpoint(f"`{source}`: head and embedding differ, and the settings say they are tied")
     missing = [name for name in wanted if name not in rest]
     if missing:
         also = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -72,28 +77,32 @@ def pour(
             )
         if not tensor.is_floating_point():
             raise BadCheckpoint(f"`{source}`: `{spoken(name)}` holds {tensor.dtype}, not numbers a model computes with")
+    if tied:
+        rest.pop("head.weight")
     for name, tensor in rest.items():
-        _put(model, name, tensor.to(dtype))
-    _tie(model, source)
+        path, _, own = name.rpartition(".")
+        module = model.get_submodule(path)
+        made = formed(tensor, form, matrix=is_matrix(module, own), called=f"`{spoken(name)}`")
+        setattr(module, own, nn.Parameter(made, requires_grad=not isinstance(made, Quantised)))
+        if not _shares_memory(made, tensor):
+            read(name)
+    if tied:  # the embedding, not its equal
+        model.head.weight = model.get_parameter("embedding.weight")
     for module in model.modules():
         if isinstance(module, Rope):
             module.tabulate()
-    return model
+    return settle(model)
 
 
-def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
-    path, _, own = name.rpartition(".")
-    setattr(model.get_submodule(path), own, nn.Parameter(tensor))
+def _same(one: Tensor, other: Tensor) -> bool:
+    in_place = not isinstance(one, Quantised) and one.data_ptr() == other.data_ptr() and one.shape == other.shape
+    return one is other or in_place or torch.equal(one, other)
 
 
-def _tie(model: LanguageModel, source: str) -> None:
-    """A tied head is the embedding, not its equal."""
-    if not settings_of(model).get("tied"):
-        return
-    embedding = model.get_parameter("embedding.weight")
-    if model.head.weight.data_ptr() != embedding.data_ptr() and not torch.equal(model.head.weight, embedding):
-        raise BadCheckpoint(f"`{source}`: head and embedding differ, and the settings say they are tied")
-    model.head.weight = embedding
+def _shares_memory(made: Tensor, tensor: Tensor) -> bool:
+    if isinstance(made, Quantised):
+        return made is tensor or made.codes.data_ptr() == tensor.data_ptr()
+    return not isinstance(tensor, Quantised) and made.data_ptr() == tensor.data_ptr()
 
 
 def _sensible(name: str, value: Any) -> bool:

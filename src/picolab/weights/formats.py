@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from picolab.errors import BadCheckpoint, BadInput
 from picolab.models.contract import LanguageModel
 from picolab.text.files import TOKENIZER
@@ -19,6 +17,7 @@ from picolab.weights.checkpoint import CONFIG, load_model
 from picolab.weights.gguf.header import MAGIC, read_header
 from picolab.weights.gguf.read import model_of
 from picolab.weights.gguf.read_vocabulary import tokenizer_of
+from picolab.weights.kept import Form, form_of
 from picolab.weights.llama2c import open_llama2c, read_llama2c_tokenizer
 from picolab.weights.sentencepiece import read_sentencepiece
 
@@ -30,13 +29,14 @@ def open_checkpoint(
     path: Path,
     tokenizer: Path | None = None,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: Form = "float32",
     context_length: int | None = None,
 ) -> tuple[LanguageModel, Tokenizer | None]:
-    """The model of a checkpoint, in evaluation mode with weights of `dtype`, and its tokenizer, or the one in the file or folder
-    `tokenizer`; None where there is none. `context_length` says how far a GGUF model with rotary positions may read."""
+    """The model of a checkpoint, in evaluation mode, and its tokenizer, or the one in the file or folder `tokenizer`; None where
+    there is none. Weights are kept as `dtype` says: float32, bfloat16, float16, int8 or stored (`kept.FORMS`). `context_length`
+    says how far a GGUF model with rotary positions may read."""
     try:
-        return _open(Path(path), tokenizer, dtype, context_length)
+        return _open(Path(path), tokenizer, form_of(dtype), context_length)
     except BadCheckpoint:
         raise
     except BadInput as error:  # a name in no table, sizes that do not fit: here it is the file that is wrong
@@ -44,7 +44,7 @@ def open_checkpoint(
 
 
 def _open(
-    path: Path, tokenizer: Path | None, dtype: torch.dtype, context_length: int | None
+    path: Path, tokenizer: Path | None, dtype: str, context_length: int | None
 ) -> tuple[LanguageModel, Tokenizer | None]:
     kind = checkpoint_kind(path)
     own: Tokenizer | None = None

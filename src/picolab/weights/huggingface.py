@@ -20,6 +20,7 @@ from torch import Tensor
 from picolab.errors import BadCheckpoint, UnknownName
 from picolab.models.contract import HuggingFace, LanguageModel
 from picolab.weights.filling import hollow, pour
+from picolab.weights.kept import Form, keep
 from picolab.weights.rope import rope_config, rope_settings
 from picolab.zoo import ARCHITECTURES, build, settings_of
 
@@ -39,9 +40,14 @@ def config_of(model: LanguageModel) -> dict[str, Any]:
     config: dict[str, Any] = {"model_type": table.model_type, "architectures": [table.class_name], **table.fixed}
     for name, theirs in table.settings.items():
         is_null = name in table.nulls and settings[name] == table.nulls[name]
-        config[theirs] = None if is_null else settings[name]
+        if not is_null:
+            config[theirs] = settings[name]
+        elif table.layer_types is None:  # else those say it, and transformers wants a number here or nothing
+            config[theirs] = None
     if "rope_theta" in table.settings:
         config |= rope_config(settings["rope_theta"], getattr(model.config, "rope_scaling", None))
+    if table.layer_types is not None:
+        config["layer_types"] = table.layer_types(settings)
     return {**config, "dtype": "float32", "picolab": ours}
 
 
@@ -54,15 +60,16 @@ def tensors_of(model: LanguageModel) -> dict[str, Tensor]:
         return {name: tensor.contiguous() for name, tensor in state.items()}
     named = {}
     for name, tensor in state.items():
-        theirs, transposed = _translate(table, name)
+        theirs, transposed = translate(table, name)
         named[theirs] = (tensor.T if transposed else tensor).contiguous()
-    return named | {name: torch.zeros(shape) for name, shape in _missing_biases(model)}
+    named |= {name: torch.zeros(shape) for name, shape in _missing_biases(model)}
+    return table.pack(named, settings_of(model))
 
 
 def build_from(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, source: str) -> LanguageModel:
     """A model with the settings of a config.json, for `fill` with these tensors: without memory where transformers knows its
     architecture, and in no case larger than they are."""
-    architecture, settings = _described(config, source)
+    architecture, settings = described(config, source)
     table = ARCHITECTURES[architecture].model.hugging_face
     layers = settings.get("n_layers", 0)
     if isinstance(layers, int) and layers > len(tensors):  # before each is built
@@ -81,7 +88,7 @@ def build_from(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, sour
     return build(architecture, settings).eval()
 
 
-def _described(config: Mapping[str, Any], source: str) -> tuple[str, dict[str, Any]]:
+def described(config: Mapping[str, Any], source: str) -> tuple[str, dict[str, Any]]:
     """Architecture and settings: our own record of them where there is one, else read off transformers' keys."""
     ours = config.get("picolab")
     if ours is None:
@@ -94,12 +101,12 @@ def _described(config: Mapping[str, Any], source: str) -> tuple[str, dict[str, A
 
 
 def _with_base(tensors: Mapping[str, Tensor], table: HuggingFace) -> dict[str, Tensor]:
-    """The tensors under the names of the whole model: some files are saved from the model without its head."""
+    """The tensors under the names of the whole model, one for each of ours; some files are saved from a model without head."""
     base = table.tensors["embedding.weight"].split(".")[0] + "."
     head = table.tensors["head.weight"]
     if any(theirs.startswith(base) for theirs in tensors):
-        return dict(tensors)
-    return {theirs if theirs == head else base + theirs: tensor for theirs, tensor in tensors.items()}
+        return table.unpack(dict(tensors))
+    return table.unpack({theirs if theirs == head else base + theirs: tensor for theirs, tensor in tensors.items()})
 
 
 def _table_of(config: Mapping[str, Any]) -> tuple[str, HuggingFace]:
@@ -116,15 +123,16 @@ def _table_of(config: Mapping[str, Any]) -> tuple[str, HuggingFace]:
 
 def _settings_from(config: Mapping[str, Any], architecture: str, table: HuggingFace) -> dict[str, Any]:
     """Our settings for their config; what it does not say is what transformers assumes."""
+    config = {
+        **table.assumed,
+        **{key: value for key, value in config.items() if not (value is None and key in table.assumed)},
+    }
     for key, value in table.fixed.items():
         if key != "rope_scaling" and config.get(key, value) != value:
             raise BadCheckpoint(f"config.json sets `{key}` to {config[key]!r}, and only {value!r} is computed here")
     for key, neutral in NOT_COMPUTED.items():
         if config.get(key) not in (None, neutral):
             raise BadCheckpoint(f"config.json sets `{key}` to {config[key]!r}, which is not computed here")
-    kinds = config.get("layer_types") or []
-    if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
-        raise BadCheckpoint("config.json sets `layer_types`, and layers of different kinds are not computed here")
     found: dict[str, Any] = {}
     for name, theirs in table.settings.items():
         value = config.get(theirs)
@@ -136,6 +144,7 @@ def _settings_from(config: Mapping[str, Any], architecture: str, table: HuggingF
         if value is None and name != "rope_theta":
             raise BadCheckpoint(f"config.json does not say `{theirs}`", hint="it is torn, or of a newer transformers")
         found[name] = value
+    found |= _layer_types(config, table, found)
     if "rope_theta" in table.settings:
         found |= rope_settings(config)
         if "rope_scaling" in found and "rope_scaling" not in {
@@ -145,27 +154,48 @@ def _settings_from(config: Mapping[str, Any], architecture: str, table: HuggingF
     return found
 
 
-def fill(
-    model: LanguageModel, tensors: Mapping[str, Tensor], *, source: str, dtype: torch.dtype = torch.float32
-) -> None:
+def _layer_types(config: Mapping[str, Any], table: HuggingFace, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the kinds of the layers say, which must be computed here in their order; a config need not give them."""
+    said = config.get("layer_types")
+    if not isinstance(said, list):
+        return {}
+    known = all(kind == "full_attention" for kind in said)
+    changed: dict[str, Any] = {}
+    if table.layer_types is not None:
+        changed = {"window": 0} if known else {}  # a window through which no layer looks
+        # As long as the list in the file, whatever number of layers it claims.
+        known = len(said) == settings["n_layers"] and said == table.layer_types({**settings, **changed})
+    if not known:
+        raise BadCheckpoint(
+            f"config.json sets `layer_types` to {said[:4]!r} .., and layers of these kinds are not computed here"
+        )
+    return changed
+
+
+def fill(model: LanguageModel, tensors: Mapping[str, Tensor], *, source: str, dtype: Form = "float32") -> None:
     """Put every tensor into the one parameter it belongs to; nothing left over, nothing left unfilled."""
     table = model.hugging_face
     if table is None:
         _fill_ours(model, tensors, source)
+        keep(model, dtype, tensors)
         return
-    called = {name: _translate(table, name) for name in model.state_dict()}
+    called = {name: translate(table, name) for name in model.state_dict()}
     expected = {theirs: (name, transposed) for name, (theirs, transposed) in called.items()}
     tensors = _with_base(tensors, table)
     zeros = dict(_missing_biases(model))
     state: dict[str, Tensor] = {}
     for theirs, tensor in tensors.items():
+        pattern = re.sub(r"\.\d+\.", ".{i}.", theirs, count=1)
         if theirs in zeros:
             if tensor.any():
                 raise BadCheckpoint(f"{source}: `{theirs}` is not zero, and this model has no such bias")
         elif theirs in expected:
             name, transposed = expected[theirs]
-            state[name] = tensor.T.contiguous() if transposed and tensor.ndim == 2 else tensor
-        elif re.sub(r"\.\d+\.", ".{i}.", theirs, count=1) not in table.ignored:
+            state[name] = tensor.T if transposed and tensor.ndim == 2 else tensor
+        elif pattern in table.absent:
+            if not (tensor == table.absent[pattern]).all():
+                raise BadCheckpoint(f"{source}: `{theirs}` holds numbers, and this model was built without it")
+        elif pattern not in table.ignored:
             raise BadCheckpoint(f"{source}: tensor `{theirs}` belongs to nothing in this {model.architecture}")
     pour(model, state, source=source, dtype=dtype, spoken=lambda name: called[name][0] if name in called else name)
 
@@ -189,7 +219,7 @@ def _fill_ours(model: LanguageModel, tensors: Mapping[str, Tensor], source: str)
         raise BadCheckpoint(f"{source}: {str(error).splitlines()[-1].strip()}") from error
 
 
-def _translate(table: HuggingFace, name: str) -> tuple[str, bool]:
+def translate(table: HuggingFace, name: str) -> tuple[str, bool]:
     """Their name of one of our tensors, and whether they store it the other way round."""
     layer = re.search(r"\.(\d+)\.", name)
     pattern = name if layer is None else name.replace(layer[0], ".{i}.", 1)
@@ -204,7 +234,7 @@ def _missing_biases(model: LanguageModel) -> Iterator[tuple[str, tuple[int]]]:
         bias = name.removesuffix("weight") + "bias"
         if model.hugging_face is None or not name.endswith("weight") or bias in state:
             continue
-        theirs, transposed = _translate(model.hugging_face, name)
+        theirs, transposed = translate(model.hugging_face, name)
         layerless = re.sub(r"\.\d+\.", ".{i}.", bias, count=1)
         if layerless in model.hugging_face.tensors:
             yield theirs.removesuffix("weight") + "bias", (tensor.shape[0],)

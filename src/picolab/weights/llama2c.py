@@ -27,6 +27,7 @@ from picolab.text.spelling import METASPACE
 from picolab.text.spm import Kind, Pieces, spm_tokenizer
 from picolab.text.tokenizer import Tokenizer
 from picolab.weights.filling import LARGEST, MOST_LAYERS, hollow, pour
+from picolab.weights.kept import Form
 from picolab.weights.mapped import map_file
 from picolab.weights.row_order import to_halves
 
@@ -40,15 +41,17 @@ ROPE_THETA, NORM_EPS = 10000.0, 1e-5
 UNKNOWN, BOS, EOS, BYTES = 0, 1, 2, 3
 """Ids that every llama2.c vocabulary has; the 256 bytes follow."""
 
+FIRST = [f"<0x{byte:02X}>" for byte in range(256)]
 
-def open_llama2c(path: Path, *, dtype: torch.dtype = torch.float32) -> LanguageModel:
+
+def open_llama2c(path: Path, *, dtype: Form = "float32") -> LanguageModel:
     """The model of a llama2.c file of version 0, its weights mapped where they are used as they lie."""
     data = map_file(path)
-    settings = _settings(path, data)
+    settings = llama2c_settings(path, data)
     model = hollow("llama", settings, source=str(path))
     state: dict[str, Tensor] = {}
     at = HEADER.size
-    for name, shape, each in _layout(settings):
+    for name, shape, each in layout(settings):
         # An array of all layers at once, read as one tensor a layer.
         size = 4 * math.prod(shape)
         for layer in range(settings["n_layers"] if each else 1):
@@ -66,7 +69,7 @@ def open_llama2c(path: Path, *, dtype: torch.dtype = torch.float32) -> LanguageM
 def is_llama2c(path: Path) -> bool:
     """Whether a file has the length its header would give a llama2.c model."""
     try:
-        _settings(path, map_file(path))
+        llama2c_settings(path, map_file(path))
     except BadCheckpoint:
         return False
     return True
@@ -93,8 +96,7 @@ def read_llama2c_tokenizer(path: Path) -> Tokenizer:
             raise BadCheckpoint(f"`{path}`, byte {at + 8}: token {len(texts)} is not UTF-8") from error
         scores.append(score)
         at += 8 + length
-    first = [f"<0x{byte:02X}>" for byte in range(256)]
-    if texts[BYTES : BYTES + 256] != first:
+    if texts[BYTES : BYTES + 256] != FIRST:
         raise BadCheckpoint(f"`{path}` does not hold the 256 bytes as tokens 3 to 258", hint="no tokenizer of llama2.c")
     kinds = [Kind.UNKNOWN, Kind.CONTROL, Kind.CONTROL, *[Kind.BYTE] * 256, *[Kind.NORMAL] * (len(texts) - BYTES - 256)]
     # Spaces are written as such there, and lines are put around the names of the control tokens.
@@ -105,7 +107,7 @@ def read_llama2c_tokenizer(path: Path) -> Tokenizer:
         raise BadCheckpoint(f"`{path}`: {error}", hint=error.hint) from error
 
 
-def _settings(path: Path, data: mmap.mmap | bytes) -> dict[str, Any]:
+def llama2c_settings(path: Path, data: mmap.mmap | bytes) -> dict[str, Any]:
     """The header, believed once the file has exactly the length it implies."""
     if len(data) < HEADER.size:
         raise BadCheckpoint(f"`{path}` has {len(data)} bytes, less than a header", hint="the file is torn")
@@ -139,7 +141,7 @@ def _settings(path: Path, data: mmap.mmap | bytes) -> dict[str, Any]:
         "norm_eps": NORM_EPS,
         "tied": vocab > 0,
     }
-    counts = (math.prod(shape) * (layers if each else 1) for _, shape, each in _layout(settings))
+    counts = (math.prod(shape) * (layers if each else 1) for _, shape, each in layout(settings))
     expected = HEADER.size + 4 * sum(counts)
     if len(data) != expected:
         raise BadCheckpoint(
@@ -149,7 +151,7 @@ def _settings(path: Path, data: mmap.mmap | bytes) -> dict[str, Any]:
     return settings
 
 
-def _layout(settings: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...], bool]]:
+def layout(settings: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...], bool]]:
     """The arrays of a file in their order: our name (none for what we compute ourselves), shape, whether each layer has one."""
     dim, hidden, vocab = settings["d_model"], settings["d_ff"], settings["vocab_size"]
     head_dim, context = settings["head_dim"], settings["context_length"]

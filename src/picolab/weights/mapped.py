@@ -22,3 +22,12 @@ def map_file(path: Path) -> mmap.mmap | bytes:
         raise BadCheckpoint(f"there is no `{path}`") from error
     except (OSError, ValueError) as error:
         raise BadCheckpoint(f"`{path}` cannot be read: {error}") from error
+
+
+def forget_pages(data: mmap.mmap | bytes, offset: int, size: int) -> None:
+    """Give the memory of some bytes back that were read and are not needed any more; who asks again reads them again."""
+    if isinstance(data, bytes) or not hasattr(data, "madvise"):
+        return
+    first, last = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE, (offset + size) // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < last:
+        data.madvise(mmap.MADV_DONTNEED, first, last - first)

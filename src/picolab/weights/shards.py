@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from picolab.errors import BadCheckpoint
+from picolab.weights.safetensors_header import check_safetensors
 
 WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"
@@ -72,6 +74,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _map(path: Path) -> dict[str, Tensor]:
+    check_safetensors(path)
     try:
         return load_file(path)
     except FileNotFoundError as error:
@@ -81,6 +84,11 @@ def _map(path: Path) -> dict[str, Tensor]:
 
 
 def _unpickle(path: Path) -> dict[str, Tensor]:
+    if path.is_file() and not is_zipfile(path):
+        raise BadCheckpoint(
+            f"`{path}`, byte 0: it is no archive as torch.save writes since its version 1.6",
+            hint="it is torn, or an older or foreign pickle: convert it to safetensors",
+        )
     try:
         with warnings.catch_warnings(action="ignore"):  # about versions of pickle, in files that are no pickle
             content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -28,8 +28,9 @@ from picolab.weights.gguf.names import (
     Spelling,
     named,
 )
-from picolab.weights.gguf.tensors import tensor_of
-from picolab.weights.row_order import to_halves
+from picolab.weights.gguf.tensors import mapped, tensor_of
+from picolab.weights.kept import Form
+from picolab.weights.mapped import forget_pages
 
 HEAD = "output.weight"
 """The one matrix that may be missing: the head is then tied to the embedding."""
@@ -38,8 +39,34 @@ LEAST_CONTEXT = 512
 """llama_context_default_params().n_ctx."""
 
 
-def model_of(header: Header, *, dtype: torch.dtype = torch.float32, context_length: int | None = None) -> LanguageModel:
-    """The model of a GGUF file in evaluation mode. `context_length` replaces the file's where positions are rotary."""
+def model_of(header: Header, *, dtype: Form = "float32", context_length: int | None = None) -> LanguageModel:
+    """The model of a GGUF file in evaluation mode, weights kept as `dtype` says (`kept.FORMS`): F32 and `stored` ones where they
+    lie in the mapped file. `context_length` replaces the file's where positions are rotary."""
+    model, names = hollow_of(header, context_length=context_length)
+    spelling, state = SPELLINGS[model.architecture], {}
+    for ours, theirs in names.items():
+        if theirs not in header.tensors:
+            continue
+        _check_shape(header, theirs, tuple(model.get_parameter(ours).shape), ours)
+        heads = heads_of(spelling, ours)
+        state[ours] = mapped(header, theirs, heads=0 if heads is None else getattr(model.config, heads))
+
+    def forget(ours: str) -> None:
+        stored = header.tensors[names[ours]]
+        forget_pages(header.data, stored.offset, stored.size)
+
+    return pour(
+        model,
+        state,
+        source=str(header.path),
+        dtype=dtype,
+        spoken=lambda name: names.get(name, name),
+        read=forget,
+    )
+
+
+def hollow_of(header: Header, *, context_length: int | None = None) -> tuple[LanguageModel, dict[str, str]]:
+    """The model of a GGUF file without its numbers, and the file's name for each of its parameters, all of them accounted for."""
     architecture = header.text("general.architecture")
     if architecture not in SPELLINGS:
         raise UnknownName("GGUF architecture read here", architecture, SPELLINGS)
@@ -54,16 +81,7 @@ def model_of(header: Header, *, dtype: torch.dtype = torch.float32, context_leng
     missing = [theirs for theirs in names.values() if theirs not in header.tensors and theirs != HEAD]
     if missing:  # before a layer is built for each
         header.refuse(f"`{missing[0]}` is missing" + (f", and {len(missing) - 1} more" if len(missing) > 1 else ""))
-    model = hollow(architecture, settings, source=str(header.path))
-    state = {}
-    for ours, theirs in names.items():
-        if theirs not in header.tensors:
-            continue
-        _check_shape(header, theirs, tuple(model.get_parameter(ours).shape), ours)
-        tensor = tensor_of(header, theirs)
-        heads = next((count for pattern, count in spelling.in_pairs.items() if _is(pattern, ours)), None)
-        state[ours] = tensor if heads is None else to_halves(tensor, getattr(model.config, heads))
-    return pour(model, state, source=str(header.path), dtype=dtype, spoken=lambda name: names.get(name, name))
+    return hollow(architecture, settings, source=str(header.path)), names
 
 
 def settings_of_header(header: Header, architecture: str, spelling: Spelling) -> dict[str, Any]:
@@ -158,6 +176,11 @@ def _check_shape(header: Header, theirs: str, expected: tuple[int, ...], ours: s
 def _single(number: float) -> float:
     """The decimal number that was meant by a float32: 1e-05, not 9.999999747378752e-06."""
     return float(str(torch.tensor(number, dtype=torch.float32).numpy()))
+
+
+def heads_of(spelling: Spelling, name: str) -> str | None:
+    """The setting that counts a parameter's heads if its rows lie in adjacent pairs in the file, or None."""
+    return next((count for pattern, count in spelling.in_pairs.items() if _is(pattern, name)), None)
 
 
 def _is(pattern: str, name: str) -> bool:

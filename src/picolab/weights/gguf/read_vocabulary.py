@@ -17,6 +17,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from picolab.errors import BadCheckpoint, UnknownName
+from picolab.text.files import ENDS
 from picolab.text.spm import Kind, Pieces, check_pieces, opens_with, spm_tokenizer
 from picolab.text.tokenizer import Tokenizer
 from picolab.weights.gguf.header import Header
@@ -63,18 +64,6 @@ PRE: dict[str, Words] = {
 }
 """`tokenizer.ggml.pre` -> the rule it names; none in the file is `default`."""
 
-ENDS = {
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "</s>",
-}
-"""Control tokens that end a text wherever they exist."""
-
 
 def tokenizer_of(header: Header) -> Tokenizer | None:
     """The tokenizer of a GGUF file; None where it has none."""
@@ -105,7 +94,8 @@ def _spm(header: Header) -> Tokenizer:
     return spm_tokenizer(
         pieces,
         eot=eos,
-        bos=bos if header.flag(BEFORE + "add_bos_token", True) else None,
+        bos=bos,
+        opens=header.flag(BEFORE + "add_bos_token", True),
         pad=_pad(header, len(texts), eos),
         ends=_ends(header, texts, pieces.kinds),
         chat_template=_template(header),
@@ -136,6 +126,7 @@ def _bpe(header: Header) -> Tokenizer:
         opening=(bos,) if opens and bos is not None else (),
         ends=_ends(header, texts, kinds),
         chat_template=_template(header),
+        bos=bos,
     )
 
 

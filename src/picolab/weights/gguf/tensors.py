@@ -1,17 +1,20 @@
-"""Numbers as GGUF keeps them: plain ones as they lie in the mapped file, quantised ones as float32, made when asked for.
+"""Numbers as GGUF keeps them: where they lie in the mapped file, plain ones as they are, blocks as a matrix that can be read.
 
 F32 F16 BF16     the bytes are the tensor: nothing is copied
-Q8_0 .. Q6_K     blocks of 32 or 256 numbers that share a scale; the `gguf` package knows the layouts
+Q8_0 .. Q6_K     blocks of 32 or 256 numbers that share a scale: made into numbers when and where they are asked for
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Type
-from gguf.quants import dequantize
 from torch import Tensor
 
+from picolab.parts.quantised import Quantised, to_float
+from picolab.parts.quantised_blocks import KINDS
 from picolab.weights.gguf.header import Header
 
 PLAIN = {Type.F32: ("<f4", torch.float32), Type.F16: ("<f2", torch.float16), Type.BF16: ("<i2", torch.bfloat16)}
@@ -24,19 +27,25 @@ QUANTISED = {
 
 def tensor_of(header: Header, name: str) -> Tensor:
     """One tensor of a file, rows first; of a quantised one, the numbers it stands for."""
+    tensor = mapped(header, name)
+    return to_float(tensor) if isinstance(tensor, Quantised) else tensor
+
+
+def mapped(header: Header, name: str, *, heads: int = 0) -> Tensor:
+    """One tensor of a file where it lies, nothing read: a `Quantised` if it is a matrix of blocks, or one whose rows are those of
+    `heads` in adjacent pairs."""
     stored = header.tensors[name]
-    if stored.kind in PLAIN:
+    if stored.kind in PLAIN and not heads:
         written, dtype = PLAIN[stored.kind]
         numbers = np.frombuffer(
             header.data, dtype=written, count=stored.size // np.dtype(written).itemsize, offset=stored.offset
         )
         return torch.from_numpy(numbers).view(dtype).reshape(stored.shape)
-    if stored.kind not in QUANTISED:
+    if stored.kind not in QUANTISED and stored.kind not in PLAIN:
         known = ", ".join(kind.name for kind in (*PLAIN, *sorted(QUANTISED)))
         header.refuse(
             f"tensor `{name}` is stored as {stored.kind.name}, which is not read here", hint=f"read are: {known}"
         )
-    raw = np.frombuffer(header.data, dtype=np.uint8, count=stored.size, offset=stored.offset)
-    with np.errstate(all="ignore"):  # a torn scale may be infinite: the numbers then say so themselves
-        numbers = dequantize(raw.reshape(*stored.shape[:-1], -1), stored.kind)
-    return torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float32))
+    raw = torch.from_numpy(np.frombuffer(header.data, dtype=np.uint8, count=stored.size, offset=stored.offset))
+    matrix = Quantised(KINDS[stored.kind.name].cut(raw.view(math.prod(stored.shape[:-1]), -1)), stored.kind.name, heads)
+    return matrix if len(stored.shape) == 2 else to_float(matrix).reshape(stored.shape)

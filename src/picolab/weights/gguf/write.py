@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from gguf.quants import quantize
 from torch import Tensor
 
 from picolab.errors import BadInput, BadSetting, UnknownName
-from picolab.models.contract import LanguageModel
+from picolab.models.contract import Gguf, LanguageModel
+from picolab.parts.quantised import refuse_quantised
 from picolab.parts.rope import RopeScaling, frequencies, magnitude
 from picolab.text.tokenizer import Tokenizer
-from picolab.weights.gguf.names import ROPE_FACTORS, SCALING, SCALING_KEYS, SPELLINGS, Spelling, named
+from picolab.weights.gguf.names import ROPE_FACTORS, SCALING, SCALING_KEYS, named
 from picolab.weights.gguf.write_vocabulary import vocabulary_fields
 from picolab.weights.row_order import to_pairs
-from picolab.zoo import settings_of
+from picolab.zoo import ARCHITECTURES, settings_of
 
 KINDS = {
     "F32": (Type.F32, LlamaFileType.ALL_F32),
@@ -35,6 +37,9 @@ KINDS = {
     "Q8_0": (Type.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
 """What a file can be written as, and the number llama.cpp gives it."""
+
+LARGEST = {Type.F16: 65504.0, Type.Q8_0: 127 * 65504.0}
+"""What the half-precision numbers of a type can say: themselves, or the step of a block."""
 
 ALWAYS_F32 = {"position_embd.weight", ROPE_FACTORS}
 
@@ -45,6 +50,7 @@ def write_gguf(
     """Write a model with its tokenizer; the type every tensor was written as. Nothing is left behind if it cannot be done."""
     if kind not in KINDS:
         raise UnknownName("GGUF type written here", kind, KINDS)
+    refuse_quantised(model, "written")
     architecture, spelling = _spelling(model)
     wanted, file_type = KINDS[kind]
     vocabulary = {} if tokenizer is None else vocabulary_fields(tokenizer, model.config.vocab_size)
@@ -69,38 +75,30 @@ def write_gguf(
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for theirs, tensor in _tensors(model, architecture, spelling):  # one at a time: never a second copy of them all
-            writer.write_tensor_data(_stored(tensor, kinds[theirs]))
+            writer.write_tensor_data(_stored(theirs, tensor, kinds[theirs]))
         writer.close()
         os.replace(draft, path)
     finally:
-        writer.close()
+        with suppress(OSError):  # of a full disk, told once already
+            writer.close()
         draft.unlink(missing_ok=True)
     return {theirs: stored_as.name for theirs, stored_as in kinds.items()}
 
 
-def _spelling(model: LanguageModel) -> tuple[str, Spelling]:
-    """The name an architecture has in GGUF; a Mistral whose window is never reached is a Llama there."""
-    architecture = model.architecture
-    if architecture == "mistral":
-        window = model.config.window
-        if 0 < window < model.config.context_length:
-            raise BadInput(
-                f"a window of {window} tokens in a context of {model.config.context_length} has no place in a GGUF llama",
-                hint=f"with a context_length of {window} the window is never reached",
-            )
-        architecture = "llama"
-    if architecture == "qwen2" and model.config.head_dim * model.config.n_heads != model.config.d_model:
+def _spelling(model: LanguageModel) -> tuple[str, Gguf]:
+    """The name an architecture has in GGUF, and how it is spelled; refused where its settings have no place there."""
+    table = model.gguf
+    if table is None:
+        known = [f"`{name}`" for name, entry in ARCHITECTURES.items() if entry.model.gguf is not None]
         raise BadInput(
-            f"{model.config.n_heads} heads {model.config.head_dim} wide in a stream of {model.config.d_model} have no place "
-            "in a GGUF qwen2",
-            hint="llama.cpp takes d_model / n_heads for their width there",
+            f"GGUF has no name for the architecture `{model.architecture}` as it is computed here",
+            hint=f"llama.cpp runs {', '.join(known)}; a Hugging Face folder holds any model",
         )
-    if architecture not in SPELLINGS:
-        raise UnknownName("architecture that GGUF has a name for", architecture, SPELLINGS)
-    return architecture, SPELLINGS[architecture]
+    table.check(model.config)
+    return table.architecture, table
 
 
-def _settings(model: LanguageModel, architecture: str, spelling: Spelling) -> dict[str, int | float | str]:
+def _settings(model: LanguageModel, architecture: str, spelling: Gguf) -> dict[str, int | float | str]:
     settings = settings_of(model)
     fields: dict[str, int | float | str] = {
         f"{architecture}.{key}": settings[ours] for ours, key in spelling.settings.items()
@@ -122,7 +120,7 @@ def _settings(model: LanguageModel, architecture: str, spelling: Spelling) -> di
     return fields
 
 
-def _tensors(model: LanguageModel, architecture: str, spelling: Spelling) -> Iterator[tuple[str, Tensor]]:
+def _tensors(model: LanguageModel, architecture: str, spelling: Gguf) -> Iterator[tuple[str, Tensor]]:
     """Every tensor under its name there, its rows in the order there."""
     settings, state = settings_of(model), model.state_dict()
     for ours, theirs in named(spelling.tensors, settings["n_layers"]).items():
@@ -146,9 +144,14 @@ def _kind(theirs: str, tensor: Tensor, wanted: Type) -> Type:
     return Type.F16 if wanted is Type.Q8_0 and tensor.shape[-1] % 32 else wanted
 
 
-def _stored(tensor: Tensor, kind: Type) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    """A tensor's numbers as the file keeps them."""
+def _stored(theirs: str, tensor: Tensor, kind: Type) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    """A tensor's numbers as the file keeps them; refused where a half-precision number cannot be so large."""
     numbers = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+    most = float(np.abs(numbers).max(initial=0.0)) if kind in LARGEST else 0.0
+    if most > LARGEST.get(kind, np.inf):
+        raise BadInput(
+            f"`{theirs}` holds {most:.6g}, and {kind.name} ends at {LARGEST[kind]:.6g}", hint="F32 and BF16 hold it"
+        )
     return np.ascontiguousarray(quantize(numbers, kind))
 
 

@@ -10,50 +10,28 @@ import json
 from typing import Any
 
 from picolab.errors import BadInput
-from picolab.text.spelling import METASPACE
+from picolab.text.files import ENDS
 from picolab.text.spm import Kind
 from picolab.text.tokenizer import Tokenizer
-from picolab.weights.gguf.read_vocabulary import BEFORE, PRE
+from picolab.weights.gguf.read_vocabulary import BEFORE, PRE, Words
+from picolab.weights.pieces_of import ALONE, described_tokenizer, pairs_of, pieces_of, texts_and_kinds
 
 NO_PAIR = "! !"
 """llama.cpp wants one pair at least. This one makes no token there, and so changes nothing."""
 
-HAVE_A_PLACE = "`bytes`, `gpt2`, `bpe-N` and SentencePiece's have a place"
-
-UNREACHABLE = -1e6
-"""The score of a piece that no pair makes."""
+OTHER_ENDS = ("eot", "eom")
+"""What GGUF calls tokens that end a turn or a message."""
 
 
 def vocabulary_fields(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
     """The keys of a file that hold a tokenizer; rows of the model that no token has are filled up as llama.cpp's converters do."""
-    if tokenizer.keep is not None:
-        raise BadInput(
-            "GGUF has no place for a compact vocabulary", hint="train with the full one, or write without tokenizer"
-        )
-    if tokenizer.vocab_size > vocab_size:
-        raise BadInput(f"the tokenizer has {tokenizer.vocab_size} tokens and the model {vocab_size}")
-    if len(tokenizer.opening) > 1:
-        raise BadInput(f"{len(tokenizer.opening)} tokens open a text, and GGUF has a place for one")
-    described: dict[str, Any] = json.loads(tokenizer.inner.to_str())
-    model = described["model"]
-    if model["type"] != "BPE":
-        raise BadInput(f"GGUF has no words for a tokenizer of kind `{tokenizer.kind}`", hint=HAVE_A_PLACE)
-    ids = tokenizer.inner.get_vocab(with_added_tokens=True)
-    texts = [f"[PAD{i}]" for i in range(vocab_size)]
-    kinds = [Kind.UNUSED] * vocab_size
-    for text, i in ids.items():
-        texts[i], kinds[i] = text, Kind.NORMAL
-    for added in described["added_tokens"]:
-        kinds[added["id"]] = Kind.CONTROL if added["special"] else Kind.USER_DEFINED
-    pairs = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in model["merges"]]
+    described = described_tokenizer(tokenizer, vocab_size, target="GGUF")
     byte_level = (described["decoder"] or {}).get("type") == "ByteLevel"
-    own = _byte_level(described, pairs) if byte_level else _spm(described, tokenizer, texts, kinds, pairs)
-    fields = {
-        f"{BEFORE}tokens": texts,
-        f"{BEFORE}token_type": [int(kind) for kind in kinds],
-        **own,
+    fields: dict[str, Any] = {
+        **(_byte_level(tokenizer, described, vocab_size) if byte_level else _spm(tokenizer, vocab_size)),
+        **_more_ends(tokenizer, described),
         f"{BEFORE}eos_token_id": tokenizer.eot,
-        f"{BEFORE}bos_token_id": tokenizer.opening[0] if tokenizer.opening else tokenizer.eot,
+        f"{BEFORE}bos_token_id": tokenizer.eot if tokenizer.bos is None else tokenizer.bos,
         f"{BEFORE}add_bos_token": bool(tokenizer.opening),
     }
     if tokenizer.pad is not None:
@@ -63,15 +41,34 @@ def vocabulary_fields(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
     return fields
 
 
-def _byte_level(described: dict[str, Any], pairs: list[tuple[str, ...]]) -> dict[str, Any]:
-    merges = [f"{left} {right}" for left, right in pairs] or [NO_PAIR]
-    return {f"{BEFORE}model": "gpt2", f"{BEFORE}pre": _rule(described, pairs), f"{BEFORE}merges": merges}
+def _byte_level(tokenizer: Tokenizer, described: dict[str, Any], vocab_size: int) -> dict[str, Any]:
+    texts, kinds = texts_and_kinds(tokenizer, described, vocab_size)
+    pairs = pairs_of(described)
+    return {
+        f"{BEFORE}model": "gpt2",
+        f"{BEFORE}pre": _rule(described, bool(pairs)),
+        f"{BEFORE}tokens": texts,
+        f"{BEFORE}token_type": [int(kind) for kind in kinds],
+        f"{BEFORE}merges": [f"{left} {right}" for left, right in pairs] or [NO_PAIR],
+    }
 
 
-def _rule(described: dict[str, Any], pairs: list[tuple[str, ...]]) -> str:
-    """The name of the rule by which a tokenizer cuts words."""
-    if not pairs:  # bytes are bytes, however a text is cut
-        return "gpt-2"
+def _rule(described: dict[str, Any], has_pairs: bool) -> str:
+    """The name of the rule by which a tokenizer cuts words; bytes are bytes, however a text is cut."""
+    name = next((name for name in PRE if _cuts_as(described, PRE[name])), None) if has_pairs else "gpt-2"
+    if name is None:
+        raise BadInput(
+            "the rule by which the tokenizer cuts words has no name in GGUF", hint="known are: " + ", ".join(PRE)
+        )
+    return name
+
+
+def cuts_as(tokenizer: Tokenizer, name: str) -> bool:
+    """Whether a tokenizer cuts words by the rule that GGUF calls so."""
+    return _cuts_as(json.loads(tokenizer.inner.to_str()), PRE[name])
+
+
+def _cuts_as(described: dict[str, Any], words: Words) -> bool:
     pre = described["pre_tokenizer"] or {}
     steps = pre.get("pretokenizers", [pre])
     patterns = tuple(step["pattern"].get("Regex") for step in steps if step["type"] == "Split")
@@ -85,44 +82,29 @@ def _rule(described: dict[str, Any], pairs: list[tuple[str, ...]]) -> str:
     )
     composed = (described["normalizer"] or {}).get("type") == "NFC"
     whole_first = bool(described["model"].get("ignore_merges"))
-    for name, words in PRE.items():
-        if plain and (words.patterns, words.composed, words.whole_first) == (patterns, composed, whole_first):
-            return name
-    raise BadInput(
-        "the rule by which the tokenizer cuts words has no name in GGUF", hint="known are: " + ", ".join(PRE)
-    )
+    return plain and (words.patterns, words.composed, words.whole_first) == (patterns, composed, whole_first)
 
 
-def _spm(
-    described: dict[str, Any], tokenizer: Tokenizer, texts: list[str], kinds: list[Kind], pairs: list[tuple[str, ...]]
-) -> dict[str, Any]:
-    """Scores that put the pairs in their order: SentencePiece's own are gone, and only their order ever counted."""
-    model, normalizer = described["model"], described["normalizer"] or {}
-    steps = [step["type"] for step in normalizer.get("normalizers", [normalizer])] if normalizer else []
-    if described["pre_tokenizer"] is not None or steps not in (["Prepend", "Replace"], ["Replace"]):
-        raise BadInput(f"GGUF has no words for a tokenizer of kind `{tokenizer.kind}`", hint=HAVE_A_PLACE)
-    if not any(text.startswith(METASPACE) for text in texts):
-        raise BadInput(f"the tokenizer of kind `{tokenizer.kind}` has no piece with a space, and GGUF's has")
-    scores = [UNREACHABLE] * len(texts)
-    ids = {text: i for i, text in enumerate(texts)}
-    for rank, pair in reversed(list(enumerate(pairs))):
-        scores[ids["".join(pair)]] = float(-rank)
-    for i, text in enumerate(texts):
-        if model["byte_fallback"] and kinds[i] is Kind.NORMAL and _is_byte(text):
-            kinds[i], scores[i] = Kind.BYTE, 0.0
-        if text == model["unk_token"]:
-            kinds[i] = Kind.UNKNOWN
+def _more_ends(tokenizer: Tokenizer, described: dict[str, Any]) -> dict[str, int]:
+    """Tokens that end a text beside the end of text: some are known by how they are written, two others can be named."""
+    written = {added["id"]: added["content"] for added in described["added_tokens"] if added["special"]}
+    unknown = sorted(i for i in tokenizer.ends - {tokenizer.eot} if written.get(i) not in ENDS)
+    if len(unknown) > len(OTHER_ENDS):
+        raise BadInput(f"the tokens {unknown} end a text, and GGUF has a place for {len(OTHER_ENDS)}", hint=ALONE)
+    return {f"{BEFORE}{name}_token_id": i for name, i in zip(OTHER_ENDS, unknown, strict=False)}
+
+
+def _spm(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
+    pieces = pieces_of(tokenizer, vocab_size, target="GGUF")
     fields: dict[str, Any] = {
         f"{BEFORE}model": "llama",
         f"{BEFORE}pre": "default",
-        f"{BEFORE}scores": scores,
-        f"{BEFORE}token_type": [int(kind) for kind in kinds],
-        f"{BEFORE}add_space_prefix": "Prepend" in steps,
+        f"{BEFORE}tokens": list(pieces.texts),
+        f"{BEFORE}scores": list(pieces.scores),
+        f"{BEFORE}token_type": [int(kind) for kind in pieces.kinds],
+        f"{BEFORE}add_space_prefix": pieces.space_first,
     }
-    if model["unk_token"] is not None:
-        fields[f"{BEFORE}unknown_token_id"] = ids[model["unk_token"]]
+    unknown = pieces.of_kind(Kind.UNKNOWN)
+    if unknown:
+        fields[f"{BEFORE}unknown_token_id"] = unknown[0]
     return fields
-
-
-def _is_byte(text: str) -> bool:
-    return len(text) == 6 and text.startswith("<0x") and text.endswith(">")
