@@ -202,7 +202,13 @@ def visit(chromium: Any) -> Iterator[Any]:
     contexts = []
 
     def open_page(
-        path: Path, *, width: int = 1200, height: int = 900, scheme: str = "light", touch: bool = False
+        path: Path,
+        *,
+        width: int = 1200,
+        height: int = 900,
+        scheme: str = "light",
+        touch: bool = False,
+        ready: str = ".chart svg",
     ) -> Visit:
         context = chromium.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=touch
@@ -214,7 +220,7 @@ def visit(chromium: Any) -> Iterator[Any]:
         page.on("pageerror", lambda error: here.said.append(f"error: {error}"))
         page.on("request", lambda request: here.asked.append(request.url) if request.url != path.as_uri() else None)
         page.goto(path.as_uri())
-        page.wait_for_selector(".chart svg")
+        page.wait_for_selector(ready)
         return here
 
     yield open_page

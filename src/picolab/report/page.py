@@ -1,6 +1,6 @@
 """One page: what it shows, as data, and its rendering into a single HTML file that asks nobody for anything.
 
-    Page -> Jinja2 (templates/page.html.j2, everything escaped) + assets/*.css + assets/*.js -> one string
+    Page -> Jinja2 (templates/page.html.j2 in frame.html.j2, everything escaped) + assets/*.css + assets/*.js -> one string
 
 The page forbids itself the network: its content security policy allows no request at all, and no script but its own (by hash).
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -162,7 +162,32 @@ class Page:
     made: str = ""
 
 
-def render(page: Page) -> str:
+class Framed(Protocol):
+    """What the frame of any page shows."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def lead(self) -> str: ...
+    @property
+    def facts(self) -> tuple[Fact, ...]: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+    @property
+    def made(self) -> str: ...
+
+
+def render(
+    page: Framed,
+    template: str = "page.html.j2",
+    *,
+    scripts: Sequence[str] = SCRIPTS,
+    styles: Sequence[str] = STYLES,
+) -> str:
     """The page as one HTML document."""
     environment = Environment(
         loader=PackageLoader("picolab.report"),
@@ -173,10 +198,10 @@ def render(page: Page) -> str:
     )
     environment.filters["printable"] = figures.printable
     environment.filters["named"] = _named
-    script = "\n".join(_asset(name) for name in SCRIPTS)
-    return environment.get_template("page.html.j2").render(
+    script = "\n".join(_asset(name) for name in scripts)
+    return environment.get_template(template).render(
         page=page,
-        style=Markup("\n".join(_asset(name) for name in STYLES)),
+        style=Markup("\n".join(_asset(name) for name in styles)),
         script=Markup(script),
         script_hash=_hash(f"\n{script}\n"),
     )

@@ -1,0 +1,1 @@
+"""The narration of a trace: recordings in, sections of steps out."""
