@@ -1,6 +1,6 @@
-"""Claim: no broken file makes a reader crash, hang or allocate what a header claims. 20,000 mutated files of 15 kinds.
+"""Claim: no broken file makes a reader crash, hang or allocate what a header claims. 20,000 mutated files of every kind.
 
-    python benchmarks/fuzz_readers.py [how many] [seed]
+    python benchmarks/fuzz_readers.py [how many] [seed] [--json]
 
 A file is refused with BadCheckpoint, or opens and serves. Anything else is a crash and is kept for a look; longer than a second
 is a hang; the process may never grow by more than 512 MB.
@@ -23,10 +23,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from picolab.errors import BadCheckpoint
 
+from harness import finish
 from reader_files import mutate, samples
 
 HANG = 1.0  # seconds
 GROWTH = 512 << 20  # bytes
+OUTCOMES = ("refused", "served", "crashed", "hung")
 
 
 def main(count: int, seed: int) -> int:
@@ -38,6 +40,7 @@ def main(count: int, seed: int) -> int:
         content = {kind: sample.path.read_bytes() for kind, sample in whole.items()}
         for sample in whole.values():
             sample.open()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         _limit_memory()
         rng = random.Random(seed)
         seen: Counter[tuple[str, str]] = Counter()
@@ -50,19 +53,33 @@ def main(count: int, seed: int) -> int:
             if result not in ("served", "refused") or hangs:
                 kept = Path(tempfile.gettempdir()) / f"picolab-broken-{seed}-{number}"
                 kept.write_bytes(broken)
-                print(f"{kind}: {result} in {seconds:.2f} s, kept as {kept}", flush=True)
+                print(f"{kind}: {result} in {seconds:.2f} s, kept as {kept}", file=sys.stderr, flush=True)
             seen[kind, "hung" if hangs else result if result in ("served", "refused") else "crashed"] += 1
             slowest[kind] = max(slowest[kind], seconds)
             _replace(whole[kind].path, content[kind])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    columns = ("refused", "served", "crashed", "hung")
-    print(f"| {count:,} broken files, seed {seed} | " + " | ".join(columns) + " | slowest, ms |")
-    print("|---" * (len(columns) + 2) + "|")
-    for kind in whole:
-        numbers = " | ".join(str(seen[kind, column]) for column in columns)
-        print(f"| {kind} | {numbers} | {1000 * slowest[kind]:.0f} |")
-    print(f"\npeak memory of the process: {peak:.0f} MB")
-    return int(any(seen[kind, column] for kind in whole for column in ("crashed", "hung")))
+    rows = [
+        [
+            kind,
+            *(f"{seen[kind, column]:,}" for column in OUTCOMES),
+            f"{1000 * slowest[kind]:.0f} ms",
+        ]
+        for kind in whole
+    ]
+    totals = {column: sum(seen[kind, column] for kind in whole) for column in OUTCOMES}
+    rows.append(["all", *(f"{totals[column]:,}" for column in OUTCOMES), f"{1000 * max(slowest.values()):.0f} ms"])
+    finish(
+        "fuzz_readers",
+        f"Broken files: {count:,} of {len(whole)} kinds, each with one to four mutations",
+        ["file", *OUTCOMES, "slowest"],
+        rows,
+        [
+            f"seed {seed}; refused: one error that names the file and the reason; served: opened, encoded a text and ran",
+            f"hung is longer than {HANG:g} s; an allocation beyond {GROWTH >> 20} MB of address space more would be a crash",
+            f"memory of the process: {before:.0f} MB with every whole file opened once, {peak:.0f} MB at its peak",
+        ],
+    )
+    return int(bool(totals["crashed"] or totals["hung"]))
 
 
 def _open(sample, broken: bytes) -> tuple[str, float]:
@@ -95,7 +112,5 @@ def _limit_memory() -> None:
 
 
 if __name__ == "__main__":
-    count, seed = (
-        (int(word) for word in (*sys.argv[1:], "20000", "0")[:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 0)
-    )
-    sys.exit(main(count, seed))
+    numbers = [int(word) for word in sys.argv[1:] if word.isdecimal()]
+    sys.exit(main(*(numbers + [20_000, 0][len(numbers) :])))

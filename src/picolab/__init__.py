@@ -2,6 +2,7 @@
 
     model = picolab.load("runs/x")                       a run, a checkpoint or a preset -> nn.Module, tokens -> logits
     text = picolab.generate(model, "Once upon a")        what it writes
+    with picolab.record(model) as recording: ..          every value of a pass, by the name of its place
 
 The names are imported when they are used, so that `import picolab` costs nothing.
 """
@@ -12,10 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from picolab.api import generate, load
+    from picolab.api import generate, load, record
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "generate", "load"]
+__all__ = ["__version__", "generate", "load", "record"]
 
 
 def __getattr__(name: str) -> Any:

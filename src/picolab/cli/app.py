@@ -21,9 +21,14 @@ VERBS: dict[str, str] = {
     "train": "Train one model and leave a run on disk.",
     "generate": "Let a model write.",
     "compare": "Train several models on an equal budget and rank them.",
+    "trace": "Watch every number of one pass, told in words.",
+    "convert": "Write a model in another format.",
+    "doctor": "Check a model against laws that need no reference.",
+    "diff": "Say which line of mathematics is wrong, with proof.",
+    "verify": "Run a model here and in another engine, and compare.",
     "data": "Look into a corpus: true shares, repeats, the first batch decoded.",
     "report": "Build the HTML page of a comparison or a run again.",
-    "ls": "List presets, data, tokenizers, settings or runs.",
+    "ls": "List presets, data, tokenizers, settings, laws, causes or runs.",
 }
 """Every verb that exists; a function of that name in a module of that name, whose docstring begins with this line."""
 

@@ -4,6 +4,7 @@
     --optimizer.lr 3e-4       ->  --set optimizer.lr=3e-4         a setting that is no flag of the verb
     --n-embd=64 --dropout .1  ->  --set n_embd=64 --set dropout=.1
     --tied                    ->  --set tied=true
+    --speculate               ->  --speculate=8          its usual value
 
 Only verbs that have `--set` take settings. A flag that is neither is refused with the nearest name of both kinds.
 """
@@ -21,6 +22,9 @@ from cyclopts import App, Group, Parameter
 from picolab.errors import BadInput, UnknownName
 
 FLAG = re.compile(r"--[A-Za-z]")
+ALONE = {"--speculate": "8"}
+"""Flags that may stand without a value, and what they say then."""
+
 COMMON = Group("Every verb", sort_key=9)
 
 Json = Annotated[
@@ -59,6 +63,8 @@ def spelled_our_way(app: App, arguments: Sequence[str]) -> list[str]:
             continue
         flag, equals, value = word.partition("=")
         dashed = flag.replace("_", "-")
+        if dashed in ALONE and not equals and not (rest and rest[0].isdecimal()):
+            equals, value = "=", ALONE[dashed]
         if dashed in declared:
             spelled.append(dashed + equals + value)
         elif "--set" in declared:

@@ -23,7 +23,7 @@ Listing = tuple[str, Sequence[str], list[dict[str, Any]]]
 
 
 def ls(
-    what: Annotated[str, Parameter(help="presets, data, tokenizers, settings or runs.")] = "presets",
+    what: Annotated[str, Parameter(help="presets, data, tokenizers, settings, laws, causes or runs.")] = "presets",
     /,
     *,
     runs: Annotated[Path, Parameter(help="The folder whose runs are listed.")] = Path("runs"),
@@ -31,7 +31,7 @@ def ls(
     out: Annotated[Out, Parameter(help="Write the JSON document there as well.")] = None,
     as_json: Json = False,
 ) -> int:
-    """List presets, data, tokenizers, settings or runs."""
+    """List presets, data, tokenizers, settings, laws, causes or runs."""
     if what not in LISTINGS:
         raise UnknownName("list", what, LISTINGS)
     title, columns, rows = LISTINGS[what](runs)
@@ -83,6 +83,20 @@ def _settings(runs: Path) -> Listing:
     return "settings: --NAME VALUE, or its last word alone", ("name", "default", "says"), rows
 
 
+def _laws(runs: Path) -> Listing:
+    from picolab.diagnose.laws.catalogue import LAWS
+
+    rows = [{"name": law.name, "id": law.id, "says": law.says, "look_for": law.hint} for law in LAWS]
+    return "laws: what picolab doctor asks", ("name", "id", "says"), rows
+
+
+def _causes(runs: Path) -> Listing:
+    from picolab.diagnose.causes.catalogue import CATALOGUE
+
+    rows = [{"name": cause.name, "says": cause.says, "look_for": cause.look_for} for cause in CATALOGUE]
+    return "causes: what picolab diff can name", ("name", "says"), rows
+
+
 def _runs(runs: Path) -> Listing:
     from picolab.runs.folder import list_runs
 
@@ -115,5 +129,7 @@ LISTINGS: dict[str, Callable[[Path], Listing]] = {
     "data": _data,
     "tokenizers": _tokenizers,
     "settings": _settings,
+    "laws": _laws,
+    "causes": _causes,
     "runs": _runs,
 }
