@@ -171,3 +171,13 @@ def test_what_cannot_be_learned_from_is_refused():
         trace_step(model, tokens, tokens, make_optimizer=_adamw, iterations=0)
     with pytest.raises(BadInput, match=r"tokens of shape \(2, 17\) have targets of shape \(2, 16\)"):
         trace_step(model, tokens, tokens[:, 1:], make_optimizer=_adamw)
+
+
+def test_a_buffer_that_a_pass_changes_is_put_back():
+    model, tokens = fresh("llama"), some_tokens()
+    model.register_buffer("passes", torch.zeros(1))
+    model.register_forward_hook(lambda module, args, out: module.passes.add_(1) and None)
+    trace_step(model, tokens, _shifted(tokens), make_optimizer=_adamw)
+    assert model.passes.item() == 0
+    model(tokens)
+    assert model.passes.item() == 1

@@ -38,6 +38,9 @@ def generate(
     min_p: Annotated[float | None, Parameter(help="Drop tokens less likely than this share of the best.")] = None,
     repetition_penalty: Annotated[float, Parameter(help="Above 1: say less twice.")] = 1.0,
     stop: Annotated[list[str] | None, Parameter(help="End before this text; may be given several times.")] = None,
+    dtype: Annotated[
+        str, Parameter(help="Weights kept as float32, bfloat16, float16, int8, or stored: as the file has them.")
+    ] = "float32",
     ignore_eot: Annotated[bool, Parameter(help="Write on where the model would end the text.")] = False,
     n: Annotated[int, Parameter(name="--n", help="How many texts a prompt.")] = 1,
     speculate: Annotated[
@@ -61,7 +64,7 @@ def generate(
     """
     from picolab.cli.generate_prompts import as_shown, asked, check_asked, conversations
     from picolab.cli.generate_show import described, show, show_while_written, speed
-    from picolab.runs.reference import open_reference
+    from picolab.runs.reference import load_plan, open_reference
     from picolab.sample import generate as sample
     from picolab.sample.pick import Sampler
 
@@ -71,7 +74,9 @@ def generate(
     sampler = Sampler(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
     )
-    opened = open_reference(model, tokenizer=tokenizer, seed=seed)
+    plan = load_plan(model, dtype, tokenizer=tokenizer).check()
+    console.progress().print(plan.sentence, style="dim", soft_wrap=True)
+    opened = open_reference(model, tokenizer=tokenizer, seed=seed, dtype=dtype)
     for note in opened.notes:
         console.progress().print(note, soft_wrap=True)
     reads = opened.tokenizer if tokens is not None else opened.reading()

@@ -35,8 +35,9 @@ def open_checkpoint(
     """The model of a checkpoint, in evaluation mode, and its tokenizer, or the one in the file or folder `tokenizer`; None where
     there is none. Weights are kept as `dtype` says: float32, bfloat16, float16, int8 or stored (`kept.FORMS`). `context_length`
     says how far a GGUF model with rotary positions may read."""
+    form = form_of(dtype)
     try:
-        return _open(Path(path), tokenizer, form_of(dtype), context_length)
+        return _open(Path(path), tokenizer, form, context_length)
     except BadCheckpoint:
         raise
     except BadInput as error:  # a name in no table, sizes that do not fit: here it is the file that is wrong

@@ -67,8 +67,8 @@ def formed(tensor: Tensor, form: str, *, matrix: bool, called: str) -> Tensor:
 def keep(model: LanguageModel, dtype: Form, file: Mapping[str, Tensor] | None = None) -> LanguageModel:
     """Bring a model in memory into this form, parameter by parameter, shared ones once. `file` is what was stored, by name."""
     form = form_of(dtype)
+    check_form(model, form)
     done: dict[int, nn.Parameter] = {}
-    changed = False
     for path, module in model.named_modules():
         for name, parameter in list(module._parameters.items()):
             if parameter is None:
@@ -78,15 +78,20 @@ def keep(model: LanguageModel, dtype: Form, file: Mapping[str, Tensor] | None = 
                 before = (file or {}).get(called, parameter.detach()) if form == "stored" else parameter.detach()
                 made = formed(before, form, matrix=is_matrix(module, name), called=f"`{called}`")
                 same = made.dtype == parameter.dtype and not isinstance(made, Quantised)
-                changed = changed or not same
-                done[id(parameter)] = parameter if same else nn.Parameter(made, requires_grad=False)
+                done[id(parameter)] = (
+                    parameter if same else nn.Parameter(made, requires_grad=not isinstance(made, Quantised))
+                )
             setattr(module, name, done[id(parameter)])
-    if form not in ("float32", "stored") and not changed and not done:
+    return settle(model)
+
+
+def check_form(model: LanguageModel, form: str) -> None:
+    """Refuse a form that makes no sense for a model."""
+    if form not in ("float32", "stored") and not any(True for _ in model.parameters()):
         raise BadInput(
             f"a model of the architecture `{model.architecture}` has no weights to keep as {form}: it counts",
             hint="leave `dtype` out",
         )
-    return settle(model)
 
 
 def settle(model: LanguageModel) -> LanguageModel:

@@ -30,7 +30,7 @@ from picolab.weights.gguf.header import Header, read_header
 from picolab.weights.gguf.names import SPELLINGS
 from picolab.weights.gguf.read import heads_of, hollow_of
 from picolab.weights.huggingface import described, translate
-from picolab.weights.kept import FORMS, HALVES, PLAIN, Form, form_of
+from picolab.weights.kept import FORMS, HALVES, PLAIN, Form, check_form, form_of
 from picolab.weights.llama2c import llama2c_settings
 from picolab.weights.mapped import map_file
 from picolab.weights.shards import read_tensors
@@ -73,12 +73,12 @@ class LoadPlan:
         weights = f"{_count(self.parameters)}, {_size(self.weight_bytes)} as {self.form}"
         if not self.parameters:
             weights = f"{_size(self.weight_bytes)} of counts"
-        elif self.mapped_bytes:
+        elif 100 * self.mapped_bytes > self.weight_bytes:
             some = "" if not self.own_bytes else f"{_size(self.mapped_bytes)} of it "
             weights += f", {some}mapped from the file"
         cache = f"cache {_size(self.cache_bytes_a_token)} a token, {_size(self.cache_bytes)} at {self.context:,}"
         if not self.cache_bytes_a_token:
-            cache = f"{_size(self.state_bytes)} of memory for a text of any length"
+            cache = f"{_size(self.state_bytes)} for what it remembers of any text"
         short = f"; {_size(self.free_bytes)} are free" if self.fits is False and self.free_bytes is not None else ""
         return f"{weights}; {cache}{short}"
 
@@ -133,13 +133,14 @@ def plan_checkpoint(path: Path, dtype: Form = "float32", context: int | None = N
     tensors, _ = read_tensors(path)  # mapped, not read
     if not list(model.parameters()):
         return plan_model(model, form, context, (), counts=sum(tensor.nbytes for tensor in tensors.values()))
-    return plan_model(model, form, context, _in_folder(model, {name: t.dtype for name, t in tensors.items()}))
+    return plan_model(model, form, context, _in_folder(model, tensors))
 
 
 def plan_model(
     model: LanguageModel, form: str, context: int | None, held: Iterable[Held], *, counts: int = 0
 ) -> LoadPlan:
     """The plan of a model without memory, from how its parameters are stored; `counts` are bytes that are no weights."""
+    check_form(model, form)
     held = list(held)
     sizes = {
         name: [sum(some) for some in zip((counts, 0), *(h.bytes_as(name) for h in held), strict=True)] for name in FORMS
@@ -180,21 +181,20 @@ def _in_llama2c(model: LanguageModel) -> Iterator[Held]:
         yield Held(tuple(parameter.shape), _is_matrix(model, name), "F32", not paired, not paired)
 
 
-def _in_folder(model: LanguageModel, types: Mapping[str, torch.dtype]) -> Iterator[Held]:
+def _in_folder(model: LanguageModel, tensors: Mapping[str, Tensor]) -> Iterator[Held]:
     table = model.hugging_face
+    usual = max(tensors.values(), key=lambda tensor: tensor.nbytes).dtype
     for name, parameter in model.named_parameters():
         theirs, turned = (name, False) if table is None else translate(table, name)
-        stored = types.get(theirs, types.get(theirs.split(".", 1)[-1]))
-        # Packed with others there, what is unpacked is a copy, of the type of the rest; a model of ours alone is filled, not given.
-        in_place, half = not turned and stored is not None, stored in HALVES
-        stored = next(iter(types.values())) if stored is None else stored
-        kind, matrix = _GGML.get(stored), _is_matrix(model, name)
+        found = tensors.get(theirs, tensors.get(theirs.split(".", 1)[-1]))
+        # Packed with others there, what is unpacked is a copy; a model that only picolab knows is filled, not given.
+        stored, in_place = (usual, False) if found is None else (found.dtype, not turned)
         yield Held(
             tuple(parameter.shape),
-            matrix,
-            kind,
-            in_place and table is not None,
-            in_place and (half or table is not None),
+            _is_matrix(model, name),
+            _GGML.get(stored),
+            as_floats=in_place and table is not None,
+            as_stored=in_place and (table is not None or stored in HALVES),
         )
 
 
