@@ -197,15 +197,15 @@ def test_a_wrong_request_is_a_sentence(words, message, folder, picolab, tmp_path
     (tmp_path / "bad.json").write_text("[5, ")
     ran = picolab("generate", "--model", folder, *words)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.splitlines()[0] == message
+    assert message in ran.err.splitlines()
     assert "hint: " in ran.err or "none." in message
 
 
 def test_without_a_tokenizer_or_a_template_it_says_what_to_do(mute, picolab):
     ran = picolab("generate", "--model", mute, "--prompt", "a")
-    assert ran.code == 2 and ran.err.startswith("`mute` has no tokenizer")
+    assert ran.code == 2 and "`mute` has no tokenizer" in ran.err
     ran = picolab("generate", "--model", mute, "--tokenizer", "bytes", "--chat", "--prompt", "a")
-    assert ran.code == 2 and ran.err.startswith("the model has no chat template")
+    assert ran.code == 2 and "the model has no chat template" in ran.err
     ran = picolab("generate", "--model", "lstm", "--speculate", "--prompt", "a")
     assert ran.code == 2 and "`lstm` cannot take back what it has read" in ran.err
 
