@@ -32,7 +32,6 @@ ACTIVATIONS: Mapping[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "relu squared": ("relu squared", lambda x: F.relu(x).square()),
     "sigmoid": ("a sigmoid", torch.sigmoid),
     "tanh": ("tanh", torch.tanh),
-    "silu, alpha 1.702": ("x sigmoid(1.702 x), silu's place taken by quick gelu", lambda x: x * torch.sigmoid(1.702 * x)),
     "leaky relu": ("leaky relu, slope 0.01", lambda x: F.leaky_relu(x, 0.01)),
     "elu": ("elu", F.elu),
     "softplus": ("softplus", F.softplus),

@@ -19,6 +19,7 @@ from torch import Tensor
 from picolab.diagnose.anatomy import Anatomy
 from picolab.diagnose.causes.cause import Bend, Case, Cause, Sight
 from picolab.diagnose.walk import Pass, local
+from picolab.trace.sites import SITES, layer_of
 
 LARGEST = {"float16": 65504.0, "float8 e4m3": 448.0, "float8 e5m2": 57344.0}
 
@@ -29,16 +30,8 @@ MOST = 100_000
 """Numbers of a place that are looked at one by one."""
 
 
-class _Everywhere(frozenset[str]):
-    """Every kind of line there is."""
-
-    def __contains__(self, item: object) -> bool:
-        return True
-
-    def __and__(self, other: Any) -> frozenset[str]:
-        return frozenset(other)
-
-    __rand__ = __and__
+EVERY = frozenset(site.removeprefix("blocks.{i}.") for site in SITES)
+"""Every kind of place there is: a NaN can be made in any line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +39,12 @@ class Overflow(Bend):
     """Numbers beyond `largest` become infinite at places of this kind."""
 
     cause = "nonfinite"
-    places = _Everywhere()
     of: str
     largest: float
     type: str
 
     @property
-    def kinds(self) -> frozenset[str]:
+    def places(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset({self.of})
 
     def bend(self, site: str, value: Tensor, at: Pass) -> Tensor:
@@ -71,12 +63,11 @@ class NonFinite(Bend):
     """At these spots of one place a NaN or an infinity stands."""
 
     cause = "nonfinite"
-    places = _Everywhere()
     site: str
     spots: tuple[Spot, ...]
 
     @property
-    def kinds(self) -> frozenset[str]:
+    def places(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset({local(self.site)})
 
     def applies(self, site: str, at: Pass) -> bool:
@@ -102,7 +93,7 @@ class NonFinite(Bend):
 
 class NonFiniteCause(Cause):
     name = "nonfinite"
-    places = _Everywhere()
+    places = EVERY
     says = "a NaN or an infinity is made"
     look_for = "overflow in half precision; a row whose keys are all masked; the root of a negative number; memory never written"
 
@@ -117,7 +108,8 @@ class NonFiniteCause(Cause):
                 yield Overflow(of=of, largest=largest, type=type_, layers=case.layers([of]), phases=case.phases)
         spots = [spot for s in case.sights([of]) if s.key.site == first.site for spot in spots_of(s)]
         if spots:
-            yield NonFinite(site=first.site, spots=tuple(spots))
+            layer = layer_of(first.site)
+            yield NonFinite(site=first.site, spots=tuple(spots), layers=None if layer is None else frozenset({layer}))
 
     def examples(self, anatomy: Anatomy) -> Sequence[Bend]:
         spots: tuple[Spot, ...] = (("prefill", 0, (0, 3, 5), "nan"),)
