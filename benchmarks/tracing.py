@@ -9,9 +9,8 @@ All arms of a shape load the same weights from one folder. The peers need packag
     python -m venv PEERS; PEERS/bin/pip install transformer-lens nnsight
     PICOLAB_PEERS_PYTHON=PEERS/bin/python python benchmarks/tracing.py
 
-or in the same environment, and leave the variable out; `--quick` takes few rounds. `memory kept` are arms whose C library does not
-hand freed memory back to the system (MALLOC_TRIM_THRESHOLD_): a recording keeps every value, and the system's clearing of new pages
-for them is then not paid in every pass, as in a process that records for a while.
+or in the same environment, and leave the variable out; `--quick` takes few rounds. `picolab.record` asks the C library to keep
+freed memory (trace/memory.py); the arms with `memory kept` have that from the outside (MALLOC_TRIM_THRESHOLD_), so that it is fair.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ SHAPES: dict[str, tuple[str, dict[str, object]]] = {
 LONG = ("llama", {"vocab_size": 512, "context_length": 32768, "d_model": 256, "n_layers": 2, "n_heads": 4, "d_ff": 704})
 TIME, LONG_TIME = 256, 32768
 
-OURS = [("plain", ""), ("recorded", ""), ("plain", "kept"), ("recorded", "kept")]
-RIVALS = [("transformers", ""), ("transformer-lens", ""), ("nnsight", "")]
+OURS = [("plain", ""), ("recorded", ""), ("plain", "kept")]
+RIVALS = [(who, how) for how in ("", "kept") for who in ("transformers", "transformer-lens", "nnsight")]
 LIMITS = {"llama 56 M": 1.10, "softmax-pico": 1.5}
 
 LENS = ["embed", "pos_embed", "ln_final", "unembed"]
@@ -180,7 +179,7 @@ def main() -> None:
         [
             f"one text of {TIME} tokens, every site kept; the peers keep the places that have a counterpart here",
             "against the plain pass: picolab's own for picolab, transformers' own for the peers",
-            "`memory kept`: the C library keeps freed memory instead of handing it back after every pass",
+            "`memory kept`: the C library was told from outside to keep freed memory; `picolab.record` tells it so itself",
             "limits: llama 56 M " + ", softmax-pico ".join(f"{LIMITS[shape]:.2f} x" for shape in LIMITS),
         ],
     )
@@ -205,7 +204,7 @@ def _shape(shape: str, rounds: int) -> list[list[str]]:
         if timing is None:
             rows.append([shape, name, "does not run here", "", ""])
             continue
-        base = by_arm[("plain", how) if ours else ("transformers", "")]
+        base = by_arm[("plain", how) if ours else ("transformers", how)]
         ratio = f"{timing.seconds / base.seconds:.2f} x" if base is not None else ""
         rows.append([shape, name, f"{timing.seconds * 1e3:.2f} ms", ratio, f"{timing.peak_mb:,.0f} MB"])
     return rows

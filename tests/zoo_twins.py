@@ -13,7 +13,8 @@ ROTARY = {**DECODER, "n_kv_heads": 2, "head_dim": 10, "rope_theta": 137.0, "norm
 LLAMA3 = {
     "kind": "llama3", "factor": 3.7, "original_context_length": 19, "low_freq_factor": 1.3, "high_freq_factor": 3.1
 }  # fmt: skip
-YARN = {"kind": "yarn", "factor": 2.9, "original_context_length": 11, "beta_fast": 5.3, "beta_slow": 0.7}
+YARN = {"kind": "yarn", "factor": 2.9, "original_context_length": 11}
+ODD_YARN = {**YARN, "beta_fast": 5.3, "beta_slow": 0.7}  # which llama.cpp does not compute
 
 TWINS: dict[str, tuple[str, dict[str, object]]] = {
     "kgram-onehot": ("kgram", {"vocab_size": VOCAB, "context_length": CONTEXT, "form": "onehot", "k": 3, "hidden": 17}),
@@ -36,6 +37,7 @@ TWINS: dict[str, tuple[str, dict[str, object]]] = {
     "llama scaled as llama3": ("llama", {**ROTARY, "rope_scaling": LLAMA3}),
     "qwen2 plain": ("qwen2", {**ROTARY, "head_dim": 6, "tied": False}),
     "qwen2 scaled by yarn": ("qwen2", {**ROTARY, "head_dim": 6, "rope_scaling": YARN}),
+    "qwen2 scaled by an odd yarn": ("qwen2", {**ROTARY, "rope_scaling": ODD_YARN}),
     "gpt_oss": ("gpt_oss", {**ROTARY, "window": 5}),
     "gpt_oss without sinks": ("gpt_oss", {**ROTARY, "window": 5, "sinks": False}),
     "nanochat": ("nanochat", ROTARY),

@@ -14,7 +14,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from picolab.errors import BadCheckpoint, BadInput, UnknownName
+from picolab.errors import BadCheckpoint, BadInput, BadSetting, UnknownName
 from picolab.parts.rope import RopeScaling
 from picolab.text.bytes import byte_tokenizer
 from picolab.text.characters import character_tokenizer
@@ -29,11 +29,11 @@ from picolab.weights.gguf.tensors import QUANTISED, tensor_of
 from picolab.weights.gguf.write import write_gguf
 from picolab.weights.llama2c import open_llama2c, read_llama2c_tokenizer
 from picolab.weights.row_order import to_halves, to_pairs
-from picolab.zoo import ARCHITECTURES, settings_of
+from picolab.zoo import ARCHITECTURES, build, settings_of
 
 from reader_files import bpe, spm, tiny
 from trained_story import STORIES, greedy, needs_stories, reference
-from zoo_twins import TWINS, adversarial, some_tokens
+from zoo_twins import ODD_YARN, TWINS, adversarial, some_tokens
 
 HELD = [
     name
@@ -350,3 +350,15 @@ def test_a_window_has_no_place_in_the_format_but_one_that_is_never_reached_is_no
     loaded, _ = open_checkpoint(tmp_path / "x.gguf")
     assert loaded.architecture == "llama"
     torch.testing.assert_close(loaded(some_tokens()), model(some_tokens()))
+
+
+def test_a_yarn_that_llama_cpp_would_compute_otherwise_is_refused(tmp_path):
+    with pytest.raises(BadSetting, match="`beta_fast` 32 and `beta_slow` 1, not 5.3 and 0.7"):
+        write_gguf(build("qwen2", {**TWINS["qwen2 plain"][1], "rope_scaling": ODD_YARN}), None, tmp_path / "x.gguf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_without_words_says_so(tmp_path):
+    write_gguf(adversarial("llama plain"), None, tmp_path / "x.gguf")
+    fields = gguf.GGUFReader(tmp_path / "x.gguf").fields
+    assert fields["tokenizer.ggml.model"].contents() == "no_vocab"

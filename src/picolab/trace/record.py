@@ -28,6 +28,7 @@ from picolab.errors import BadInput, UnknownName
 from picolab.models.contract import LanguageModel
 from picolab.parts.tap import as_written, listening
 from picolab.trace.bundle import Writer
+from picolab.trace.memory import keep_freed_memory
 from picolab.trace.passes import Recorder
 from picolab.trace.recording import LOSS, Recording
 from picolab.trace.sites import check_patterns, chosen, patterns_of
@@ -56,7 +57,8 @@ def record(
     "cpu" copies of them, a `pathlib.Path` writes each at once into that folder, a trace bundle, and "statistics" keeps a few
     numbers a place, of attention a few a query: entropies in nats, weights as shares. The numbers are those of an unwatched
     pass, bit for bit, except where attention has to show scores or probabilities, which its fused kernel never has: there to
-    rounding. A compiled model runs as it is written while it is recorded.
+    rounding. A compiled model runs as it is written while it is recorded. With "device" on Linux, memory that a dropped recording
+    frees stays with the process for the next one (memory.py).
 
     Raises `UnknownName` after the first pass for a pattern that no site of it matches, with the nearest one; `BadInput` for a
     model without any, and where the folder cannot be written.
@@ -65,6 +67,8 @@ def record(
         raise UnknownName("way to keep a recording", str(keep), KEEPS)
     model = getattr(model, "_orig_mod", model)  # what torch.compile returns wraps the model it was given
     patterns, wanted = patterns_of(sites), chosen(sites)
+    if keep == "device":
+        keep_freed_memory()
     asked: dict[str, None] = {}
 
     def note(site: str) -> bool:
