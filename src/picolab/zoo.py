@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from picolab.errors import BadSetting, UnknownName
-from picolab.models import gpt2, gpt_oss, kgram, llama, lstm, mistral, nanochat, ngram, qwen2, qwen3
+from picolab.models import counted, gpt2, gpt_oss, kgram, llama, lstm, mistral, nanochat, ngram, qwen2, qwen3
 from picolab.models.contract import LanguageModel
 from picolab.parts.rope import RopeScaling
 
@@ -46,6 +46,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen3": Architecture(qwen3.Qwen3, qwen3.Config),
     "gpt_oss": Architecture(gpt_oss.GptOss, gpt_oss.Config),
     "nanochat": Architecture(nanochat.NanoChat, nanochat.Config),
+    "counted": Architecture(counted.Counted, counted.Config),
 }
 
 
@@ -77,6 +78,12 @@ PRESETS: dict[str, Preset] = {
     ),
     "nanochat-d4": Preset(
         "nanochat", _gpt2(256, 2, 4, 1024, context_length=1024), "nanochat at depth 4: 4 blocks of 256"
+    ),
+    "counted-pico": Preset(
+        "counted", {}, "attention written down from corpus counts and frozen, sizes of softmax-pico"
+    ),
+    "counted-pico-trainable": Preset(
+        "counted", {"attention": "usual", "frozen": False}, "the same with attention that learns: its rival"
     ),
 }
 

@@ -157,7 +157,7 @@ HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 @torch.no_grad()
 def test_half_precision_is_as_near_to_the_truth_as_the_reference_of_its_type(name, dtype, tmp_path):
     """The error against float64 is at most 1.3 times that of transformers in the same type, or, where transformers has no such
-    model or cannot run it so, of torch's autocast."""
+    model or cannot run it so, of torch's autocast; twice that for a decoder, whose stream autocast keeps in float32."""
     tokens, exact = some_tokens(batch=4), adversarial(name).double()(some_tokens(batch=4))
     save_model(adversarial(name), None, tmp_path)
     model = load_model(tmp_path, dtype=dtype)
@@ -165,7 +165,7 @@ def test_half_precision_is_as_near_to_the_truth_as_the_reference_of_its_type(nam
     whole, steps = model(tokens), in_steps(model, tokens)
     assert whole.dtype == steps.dtype == HALVES[dtype]
     for ours, noise in zip((whole, steps), _noise(name, dtype, tokens, exact, tmp_path), strict=True):
-        assert 0.2 * noise < _off(ours, exact) < 1.3 * noise
+        assert 0.2 * noise < _off(ours, exact) < (2 if TWINS[name][0] in ("counted", "linear") else 1.3) * noise
 
 
 def _noise(name, dtype, tokens, exact, folder):

@@ -2,8 +2,9 @@
 
     I(x[i-s] ; x[i+1] | x[i]) = H(far, near) + H(near, next) - H(near) - H(far, near, next)      nats
 
-with every entropy corrected for what was never seen, H + (kinds - 1) / 2n (Miller 1955). Tokens are synergistic: these numbers are
-larger than the unconditional ones, which is why a head that copies the token serves better than one that adds its statistics.
+with every entropy corrected for what was never seen, H + (kinds - 1) / 2n (Miller 1955). Of a large vocabulary the most frequent
+tokens count each and all others as one: triples seen once would say that every far token tells everything. Tokens are synergistic:
+these numbers are larger than the unconditional ones, which is why a head that copies serves better than one that adds statistics.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from picolab.counts.runs import tally
+from picolab.counts.runs import Run, tally
 from picolab.counts.shape import Shape
 from picolab.counts.tables import Table
 from picolab.errors import BadData
@@ -22,15 +23,29 @@ def far_and_near(offset: int) -> Shape:
     return Shape((offset + 1, 1))
 
 
+CLASSES = 64
+
+
 def conditional_information(table: Table) -> float:
     """I(far ; next | near) in nats, of a table shaped as `far_and_near`."""
     if len(table.shape.back) != 2:
         raise BadData(f"the contexts of `{table.shape.name}` are not of two tokens")
-    vocab, keys, counts = table.vocab_size, np.asarray(table.keys), np.asarray(table.counts)
-    near_next = tally(keys % vocab**2, counts)
-    near = tally(near_next.keys // vocab, near_next.counts)
-    far_near = tally(keys // vocab, counts)
-    return _entropy(far_near.counts) + _entropy(near_next.counts) - _entropy(near.counts) - _entropy(counts)
+    triples = _frequent(table)
+    near_next = tally(triples.keys % CLASSES**2, triples.counts)
+    near = tally(near_next.keys // CLASSES, near_next.counts)
+    far_near = tally(triples.keys // CLASSES, triples.counts)
+    joint = _entropy(far_near.counts) + _entropy(near_next.counts)
+    return joint - _entropy(near.counts) - _entropy(triples.counts)
+
+
+def _frequent(table: Table) -> Run:
+    """The counts of triples, tokens numbered by how often they are the next one, the last number for all that are rarer."""
+    rest, following = np.divmod(np.asarray(table.keys), table.vocab_size)
+    far, near = np.divmod(rest, table.vocab_size)
+    often = np.bincount(following, weights=table.counts, minlength=table.vocab_size)
+    rank = np.empty(table.vocab_size, np.int64)
+    rank[np.argsort(-often, kind="stable")] = np.minimum(np.arange(table.vocab_size), CLASSES - 1)
+    return tally((rank[far] * CLASSES + rank[near]) * CLASSES + rank[following], np.asarray(table.counts))
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from picolab.counts.closed_form import write_attention
 from picolab.data.batch import IGNORE, Batch
 from picolab.data.dataset import Dataset
 from picolab.data.loader import Loader
@@ -42,6 +43,7 @@ def next_token_task(settings: Settings) -> Task:
     d, t = settings.data, settings.training
     dataset = dataset_of(settings)
     model = build_model(settings, vocab_size=dataset.tokenizer.vocab_size)
+    written = write_attention(model, dataset, seed=settings.seed)
     rows = d.context_length or model.config.context_length
     loader = Loader(dataset.train, batch_size=t.batch_size, context_length=rows, seed=settings.seed)
     # Padding is the only thing in a row that is not scored.
@@ -61,7 +63,7 @@ def next_token_task(settings: Settings) -> Task:
         data_fingerprint=fingerprint(dataset),
         prompt=opening(dataset) if t.sample_prompt is None else t.sample_prompt,
         facts=facts_of(dataset, tokens=round(steps * per_step)),
-        notes=tuple(notes_on(dataset, loader, steps)),
+        notes=(*notes_on(dataset, loader, steps), *written),
     )
 
 

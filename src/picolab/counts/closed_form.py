@@ -1,0 +1,184 @@
+"""Attention that nobody trains: count the training text, choose places and values, write them into a model, seal them.
+
+    counts -> information of far tokens -> places of heads        V <= d   layers of copies from the most telling places
+           -> neighbours -> embedding                             V >  d   first what follows the token itself, then copies and what
+           -> pointwise information -> values                              follows what is copied
+
+The constants come from experiments on the characters and on 2,048 pieces of one corpus; what the recipe is worth on others is
+measured by `benchmarks/counted_attention.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from picolab.counts.count import count_corpus, unigrams
+from picolab.counts.embeddings import neighbour_embedding, orthogonal_embedding
+from picolab.counts.information import conditional_information, far_and_near
+from picolab.counts.places import FARTHEST, SHARP, SOFT, place, ranked
+from picolab.counts.published import base_embedding, head_of, shape_of
+from picolab.counts.shape import Shape
+from picolab.counts.tables import Tables
+from picolab.counts.values import copy, following
+from picolab.data.dataset import Dataset
+from picolab.models.contract import LanguageModel
+from picolab.models.counted import Attention, Counted
+
+COPIED = 1.45
+"""How many embeddings long the output of a copying head is, where words are few."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPlan:
+    """A head: it looks `offset` tokens back, hands over `copied` of the token and `follows` of what the counts say follows it."""
+
+    offset: int
+    copied: float
+    follows: float = 0.0
+
+
+def plan_heads(offsets: Sequence[int], *, n_layers: int, n_heads: int, few_words: bool) -> list[list[HeadPlan]]:
+    """Which heads a model gets, layer by layer; `offsets` are the telling ones, best first."""
+    if few_words:
+        return [[HeadPlan(offset, COPIED) for offset in offsets[:n_heads]] for _ in range(n_layers)]
+    first = [HeadPlan(0, 0.0, 1.0), *(HeadPlan(offset, 0.5, 0.7) for offset in offsets)]
+    later = [HeadPlan(offset, 0.5, 0.5 if at == 0 else 0.4) for at, offset in enumerate(offsets)]
+    return [(first if layer == 0 else later)[:n_heads] for layer in range(n_layers)]
+
+
+@torch.no_grad()
+def write_attention(
+    model: LanguageModel,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Progress = lambda done, total: None,
+) -> tuple[str, ...]:
+    """Fill a `Counted` model from the training text of a dataset, as its settings ask; every other model is left as it is.
+
+    Returns what a reader of the run must know. The same seed and text give the same numbers.
+    """
+    if not isinstance(model, Counted):
+        return ()
+    config, generator = model.config, torch.Generator().manual_seed(seed)
+    few_words = config.vocab_size <= config.d_model
+    shapes = _shapes(model, few_words)
+    tables = count_corpus(dataset, shapes, folder=folder, progress=progress) if shapes else None
+    notes = []
+    if config.embedding == "counted":
+        if few_words:
+            rows = orthogonal_embedding(config.vocab_size, config.d_model, generator)
+        else:
+            assert tables is not None
+            nearest, next_nearest = tables["n1-s0"], tables["n1-s1"]
+            rows = _as_wide(neighbour_embedding(nearest, next_nearest, config.d_model, generator), config.vocab_size)
+        model.embedding.weight.copy_(rows)
+        notes.append("embedding: " + ("orthogonal rows" if few_words else "from neighbours in the training text"))
+    notes += _attention(model, dataset, tables, few_words, generator)
+    model.seal()
+    return tuple(notes)
+
+
+def _shapes(model: Counted, few_words: bool) -> list[Shape]:
+    """The tables that this model's settings need."""
+    config, shapes = model.config, []
+    if config.embedding == "counted" and not few_words:
+        shapes += [Shape.of(1, 0), Shape.of(1, 1)]
+    if config.attention in ("counted", "uniform", "offsets"):
+        shapes += [far_and_near(offset) for offset in range(1, FARTHEST + 1)]
+    if config.attention in ("counted", "uniform") and not few_words:
+        shapes += [Shape.of(1, offset) for offset in range(FARTHEST + 1)]
+    if config.attention == "published":
+        shapes += [Shape.of(1, 0)]
+        shapes += [shape_of(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
+    return shapes
+
+
+def _attention(
+    model: Counted, dataset: Dataset, tables: Tables | None, few_words: bool, generator: torch.Generator
+) -> list[str]:
+    layers = [cast(Attention, block.attention) for block in model.blocks]
+    if model.config.attention == "usual":
+        return []
+    if model.config.attention == "zero":
+        for matrix in (parameter for attention in layers for parameter in attention.parameters()):
+            matrix.zero_()
+        return ["attention: none"]
+    if model.config.attention == "random":
+        for matrix in (parameter for attention in layers for parameter in attention.parameters()):
+            matrix.normal_(std=0.02, generator=generator)
+        return ["attention: random"]
+    assert tables is not None
+    if model.config.attention == "published":
+        return _published(model, layers, tables, generator)
+    return _counted(model, layers, dataset, tables, few_words, generator)
+
+
+def _counted(
+    model: Counted,
+    layers: Sequence[Attention],
+    dataset: Dataset,
+    tables: Tables,
+    few_words: bool,
+    generator: torch.Generator,
+) -> list[str]:
+    """Places from the information of far tokens; values as the setting says."""
+    config, told = model.config, {}
+    for offset in range(1, FARTHEST + 1):
+        told[offset] = conditional_information(tables[far_and_near(offset).name])
+    plans = plan_heads(ranked(told), n_layers=config.n_layers, n_heads=config.n_heads, few_words=few_words)
+    unigram = torch.from_numpy(unigrams(dataset)).double() + 1
+    unigram /= unigram.sum()
+    words = model.embedding.weight[: dataset.tokenizer.vocab_size]
+    for attention, heads in zip(layers, plans, strict=True):
+        for tensor in (attention.q_proj.weight, attention.k_proj.weight, attention.q_bias, attention.k_bias):
+            tensor.zero_()
+        for number, head in enumerate(heads):
+            lanes = slice(number * config.head_dim, (number + 1) * config.head_dim)
+            if config.attention != "uniform":
+                beta = SHARP if config.frozen else SOFT
+                query, key = place(head.offset, config.head_dim, config.rope_theta, beta)
+                attention.q_bias[lanes], attention.k_bias[lanes] = query.float(), key.float()
+            if config.attention == "offsets":
+                continue  # the usual random values stay
+            taken, given = copy(config.d_model, config.head_dim, head.copied, generator)
+            if head.follows:
+                table = tables[Shape.of(1, head.offset).name]
+                taken, what = following(table, unigram, words, config.head_dim, head.follows)
+                given = given + what
+            attention.v_proj.weight[lanes], attention.out_proj.weight[:, lanes] = taken.T.float(), given.T.float()
+    looked = "; ".join(" ".join(str(head.offset) for head in heads) for heads in plans)
+    said = ", ".join(f"{offset} back {nats:.3f}" for offset, nats in told.items())
+    return [f"nats that a far token adds: {said}", f"heads look back by {looked} (layer by layer)"]
+
+
+def _published(model: Counted, layers: Sequence[Attention], tables: Tables, generator: torch.Generator) -> list[str]:
+    """The earlier recipe. With the usual embedding its fault is there too: the vectors it was computed from are not the model's."""
+    config = model.config
+    kept = config.embedding == "counted"
+    embedding = (
+        model.embedding.weight[: tables.source.vocab_size].clone()
+        if kept
+        else base_embedding(tables.source.vocab_size, config.d_model, generator)
+    )
+    for number, attention in enumerate(layers):
+        for head in range(config.n_heads):
+            lanes = slice(head * config.head_dim, (head + 1) * config.head_dim)
+            made = head_of(tables, shape_of(number, head), embedding, config.head_dim, generator)
+            attention.q_proj.weight[lanes], attention.k_proj.weight[lanes] = made.q.T, made.k.T
+            attention.v_proj.weight[lanes], attention.out_proj.weight[:, lanes] = made.v.T, made.o.T
+    return [f"attention: the earlier recipe, its embedding {'kept' if kept else 'drawn anew, as it was'}"]
+
+
+def _as_wide(rows: Tensor, vocab_size: int) -> Tensor:
+    """Rows for tokens the tokenizer does not have: zero, as they never occur."""
+    return torch.cat([rows, rows.new_zeros(vocab_size - len(rows), rows.shape[1])])

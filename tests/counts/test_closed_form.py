@@ -1,0 +1,204 @@
+"""Written-down attention: it looks where it was told, stays what it was through training and disk, and starts like its rivals."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from picolab.counts.closed_form import plan_heads, write_attention
+from picolab.counts.embeddings import NORM, neighbour_embedding, orthogonal_embedding
+from picolab.counts.places import place, weights
+from picolab.counts.runs import tally
+from picolab.counts.shape import Shape
+from picolab.counts.sparse import Sparse, leading
+from picolab.counts.tables import Table
+from picolab.counts.values import KAPPA, RIDGE, following
+from picolab.data.prepare import prepare
+from picolab.errors import BadCheckpoint, BadData, UnknownName
+from picolab.measure.parameters import count_parameters
+from picolab.models.counted import ATTENTION, Config
+from picolab.parts.rope import Rope, rotate
+from picolab.trace.record import record
+from picolab.weights.checkpoint import load_model, save_model
+from picolab.zoo import build, create
+
+SMALL = {"d_model": 96, "d_ff": 64, "context_length": 64}
+
+
+@pytest.fixture(scope="module")
+def letters():
+    return prepare("stories", tokenizer="characters")
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    return prepare("stories", tokenizer="bpe-512")
+
+
+def written(dataset, **settings):
+    torch.manual_seed(0)
+    model = build("counted", {**SMALL, "vocab_size": dataset.tokenizer.vocab_size, **settings})
+    return model, write_attention(model, dataset, seed=0)
+
+
+def looked_at(model, tokens):
+    with record(model, "blocks.*.attention.probs") as seen, torch.no_grad():
+        model(tokens)
+    return [seen[f"blocks.{i}.attention.probs"][0] for i in range(model.config.n_layers)]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2, 5, 40])
+@pytest.mark.parametrize(("beta", "least"), [(30.0, 1 - 1e-6), (4.0, 0.95)])
+def test_a_place_is_where_the_head_looks(offset, beta, least):
+    query, key = (x.float().expand(1, 60, 1, 64) for x in place(offset, 64, 10000.0, beta))
+    turn = Rope(60, 64, 10000.0)(torch.arange(60)[None])
+    scores = (rotate(query, turn)[0, :, 0] @ rotate(key, turn)[0, :, 0].T) / 8
+    probs = scores.masked_fill(torch.ones(60, 60, dtype=torch.bool).triu(1), -torch.inf).softmax(-1)
+    assert probs.diagonal(-offset).min() > least
+    torch.testing.assert_close(
+        probs[offset:].double(), weights(offset, 64, 10000.0, beta, 60)[offset:], atol=3e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("corpus", ["letters", "pieces"])
+def test_the_heads_look_where_the_plan_says_after_training_too(corpus, request):
+    dataset = request.getfixturevalue(corpus)
+    model, notes = written(dataset)
+    tokens = torch.from_numpy(dataset.train.ids[:60].astype(np.int64))[None]
+    few = corpus == "letters"
+    plans = plan_heads([1, 2], n_layers=2, n_heads=2, few_words=few)
+    assert notes[-1] == (
+        "heads look back by 1 2; 1 2 (layer by layer)" if few else "heads look back by 0 1; 1 2 (layer by layer)"
+    )
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    frozen = {name: p.clone() for name, p in model.state_dict().items() if ".attention." in name}
+    for _ in range(3):
+        model.losses(tokens[:, :-1], tokens[:, 1:]).mean().backward()
+        optimizer.step()
+    for layer, heads in zip(looked_at(model, tokens), plans, strict=True):
+        for probs, head in zip(layer, heads, strict=True):
+            assert probs.diagonal(-head.offset).min() > 1 - 1e-6
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in frozen.items())
+    assert len(frozen) == 2 * (4 + 2)
+
+
+def test_what_was_sealed_cannot_be_overwritten_unseen(letters, tmp_path):
+    model, _ = written(letters)
+    save_model(model, None, tmp_path)
+    load_model(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    for name in ("blocks.0.attention.v_proj.weight", "blocks.1.attention.q_bias"):
+        save_file({**state, name: state[name] + 1e-6}, tmp_path / "model.safetensors", {"format": "pt"})
+        with pytest.raises(BadCheckpoint, match="is not the one that was computed from counts"):
+            load_model(tmp_path)
+    save_file({**state, "final_norm.weight": state["final_norm.weight"] * 2}, tmp_path / "model.safetensors")
+    load_model(tmp_path)
+    assert load_model(tmp_path, dtype="bfloat16").head.weight.dtype == torch.bfloat16
+    with pytest.raises(BadCheckpoint):
+        model.load_state_dict(
+            build("counted", {**SMALL, "vocab_size": model.config.vocab_size}).state_dict() | {"digest": model.digest}
+        )
+
+
+def test_every_arm_starts_with_the_same_feed_forward_layers(letters):
+    arms = {name: written(letters, attention=name)[0] for name in ATTENTION}
+    first = arms["usual"].state_dict()
+    for name, model in arms.items():
+        for key, tensor in model.state_dict().items():
+            if ".mlp" in key or "norm" in key or key == "embedding.weight":
+                assert torch.equal(tensor, first[key]), (name, key)
+    assert len({model.digest.sum().item() for model in arms.values()}) == len(arms)
+
+
+def test_the_parameters_are_those_of_softmax_pico_and_the_frozen_ones_are_counted_apart():
+    softmax, frozen, rival = (
+        count_parameters(create(name, vocab_size=50257))
+        for name in ("softmax-pico", "counted-pico", "counted-pico-trainable")
+    )
+    assert softmax.total == frozen.total == rival.total == 6_861_440
+    assert (frozen.trainable, frozen.frozen, rival.frozen) == (6_730_368, 131_072, 0)
+
+
+def test_a_model_that_is_to_learn_on_can(letters):
+    model, _ = written(letters, frozen=False)
+    tokens = torch.from_numpy(letters.train.ids[:60].astype(np.int64))[None]
+    model.losses(tokens[:, :-1], tokens[:, 1:]).mean().backward()
+    grads = {name: p.grad.norm().item() for name, p in model.named_parameters()}
+    assert all(
+        grads[f"blocks.0.attention.{name}"] > 1e-6 for name in ("q_bias", "k_bias", "q_proj.weight", "v_proj.weight")
+    )
+    assert looked_at(model, tokens)[0][0].diagonal(-1)[3:].min() > 0.9
+
+
+def test_the_sketch_finds_the_leading_directions():
+    from scipy.sparse import random
+
+    blocks = [random(60, 90, density=0.2, random_state=i, format="csr") for i in range(2)]
+    dense = torch.cat([torch.from_numpy(b.toarray()).float() for b in blocks], dim=1)
+    u, s, v = leading(Sparse(blocks), 12, torch.Generator().manual_seed(0))
+    expected = torch.linalg.svdvals(dense)
+    torch.testing.assert_close(s, expected[:12], rtol=2e-2, atol=1e-3)
+    assert (dense - u * s @ v.T).norm() < 1.02 * expected[12:].norm()
+    with pytest.raises(BadData, match="are more than a matrix of 60 x 180 has"):
+        leading(Sparse(blocks), 61, torch.Generator())
+
+
+def test_values_from_counts_are_the_weighted_least_squares_that_a_dense_computation_gives():
+    generator, vocab, d_model, head_dim = torch.Generator().manual_seed(0), 40, 12, 8
+    counts = torch.randint(0, 4, (vocab, vocab), generator=generator)
+    keys = counts.flatten().nonzero()[:, 0].numpy()
+    table = Table(Shape.of(1, 0), vocab, keys, counts.flatten().numpy()[keys])
+    p = torch.rand(vocab, generator=generator).double()
+    p /= p.sum()
+    e = torch.randn(vocab, d_model, generator=generator)
+    taken, given = following(table, p, e, head_dim, 1.0)
+    n = counts.sum(1).double()
+    m = ((counts + KAPPA * p) / (n[:, None] + KAPPA)).log() - p.log()
+    m -= (m * p).sum(1, keepdim=True)
+    x = torch.nn.functional.layer_norm(e.double(), (d_model,))
+    w = n / n.sum()
+
+    def loss(product):
+        return (w[:, None] * p * (x @ product @ e.double().T - m) ** 2).sum()
+
+    g_x, g_e = x.T @ (w[:, None] * x), e.double().T @ (p[:, None] * e.double())
+    eye = torch.eye(d_model).double()
+    best = torch.linalg.inv(g_x + RIDGE * g_x.diagonal().mean() * eye) @ (x.T @ ((w[:, None] * m * p) @ e.double()))
+    best = best @ torch.linalg.inv(g_e + RIDGE * g_e.diagonal().mean() * eye)
+    found = taken @ given / (1.5 * NORM / d_model**0.5)
+    assert torch.linalg.matrix_rank(found) == head_dim
+    assert loss(best) <= loss(found) < loss(best) + 0.5 * (loss(0 * best) - loss(best))
+    full = following(table, p, e, d_model, 1.0)
+    torch.testing.assert_close(full[0] @ full[1] / (1.5 * NORM / d_model**0.5), best, rtol=1e-4, atol=1e-5)
+
+
+def test_neighbours_in_the_text_are_neighbours_in_the_embedding():
+    generator = np.random.default_rng(0)
+    text = generator.permuted(np.tile([0, 1], 4000))  # 0 and 1 stand in the same places, 2 .. 9 in their own
+    text = np.stack([text, generator.integers(2, 6, 8000), generator.integers(6, 40, 8000)], 1).ravel()
+    tables = [Table(Shape.of(1, s), 41, *tally(Shape.of(1, s).codes(text, 41))) for s in (0, 1)]
+    rows = neighbour_embedding(*tables, 12, torch.Generator().manual_seed(0))
+    cosine = rows @ rows.T / NORM**2
+    assert cosine[0, 1] > 0.8 and cosine[2, 3] > 0.6 and cosine[0, 3].abs() < 0.4
+    torch.testing.assert_close(rows.norm(dim=1), torch.full((41,), NORM))
+
+
+def test_orthogonal_rows_need_room():
+    rows = orthogonal_embedding(7, 9, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(rows @ rows.T, NORM**2 * torch.eye(7), atol=1e-6, rtol=0)
+    with pytest.raises(Exception, match="cannot be orthogonal"):
+        orthogonal_embedding(10, 9, torch.Generator())
+
+
+def test_the_earlier_recipe_makes_attention_uniform_as_it_did(letters):
+    model, notes = written(letters, attention="published", embedding="usual")
+    assert notes == ("attention: the earlier recipe, its embedding drawn anew, as it was",)
+    probs = looked_at(model, torch.from_numpy(letters.train.ids[:60].astype(np.int64))[None])[0][0]
+    torch.testing.assert_close(probs[-1], torch.full((60,), 1 / 60), atol=0, rtol=0.15)
+    for matrix in ("q_proj", "out_proj"):
+        assert getattr(model.blocks[0].attention, matrix).weight.std().item() == pytest.approx(0.01, rel=0.05)
+
+
+def test_an_unknown_attention_is_refused():
+    with pytest.raises(UnknownName, match="no attention is called `conted`"):
+        Config(attention="conted")
