@@ -57,8 +57,8 @@ def train(
     command = [
         sys.executable, "-m", "picolab", "train", "--model", "counted-pico", *fields, "--data", corpus, "--tokenizer", tokenizer,
         "--steps", str(steps), "--batch-size", "8", "--context-length", "128", "--lr", "0.001", "--seed", str(seed),
-        "--data.seed", "0", "--training.dtype", "float32", "--training.device", "cpu", "--optimizer.warmup", "50", "--out", str(out),
-        "--eval-every", str(max(steps // 10, 1)), "--training.eval_batches", "40",
+        "--data.seed", "0", "--training.dtype", "float32", "--training.device", "cpu", "--optimizer.warmup", "50",
+        "--out", str(out), "--eval-every", str(max(steps // 10, 1)), "--training.eval_batches", "40",
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -118,8 +118,8 @@ def main() -> None:
         [
             f"{args.seeds} seeds, mean and standard deviation; every arm of a seed has the same feed-forward layers and batches"
             + (", and the same embedding from counts" if args.same_embedding else ""),
-            "gain recovered: (zero - arm) / (zero - trainable), seed by seed; above 100 % means that it learns faster, not that it could "
-            "learn more",
+            "gain recovered: (zero - arm) / (zero - trainable), seed by seed; above 100 % means that it learns faster, "
+            "not that it could learn more",
         ],
     )
 

@@ -56,14 +56,33 @@ def leading(matrix: Sparse, rank: int, generator: torch.Generator) -> tuple[Tens
             f"{rank} directions are more than a matrix of {matrix.rows} x {matrix.columns} has",
             hint="a narrower model, or a larger vocabulary",
         )
-    basis = matrix.times(torch.randn(matrix.columns, width, generator=generator))
+    basis = _orthonormal(matrix.times(torch.randn(matrix.columns, width, generator=generator)))
     for _ in range(POWERS):
-        basis = torch.linalg.qr(basis).Q
-        basis = matrix.times(torch.linalg.qr(matrix.transposed_times(basis)).Q)
-    basis = torch.linalg.qr(basis).Q
+        basis = _orthonormal(matrix.times(matrix.transposed_times(basis)))
     small = matrix.transposed_times(basis)  # columns x width
-    v, s, u = torch.linalg.svd(small, full_matrices=False)
-    return (basis @ u.T)[:, :rank], s[:rank], v[:, :rank]
+    squares, u = torch.linalg.eigh(_gram(small))
+    s, u = squares.clamp(min=0).sqrt().flip(0)[:rank], u.flip(1)[:, :rank]
+    v = small @ (u / s.clamp(min=1e-30)).float()
+    return basis @ u.float(), s.float(), v
+
+
+def _orthonormal(tall: Tensor) -> Tensor:
+    """An orthonormal basis of the columns, by Cholesky of their Gram matrix, twice (Yamamoto et al. 2015): a product with all cores
+    where Householder's reflections would take ten times as long."""
+    for _ in range(2):
+        gram = _gram(tall)
+        ridge = 1e-12 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+        factor = torch.linalg.cholesky(gram + ridge)
+        tall = tall @ torch.linalg.inv(factor).T.to(tall.dtype)
+    return tall
+
+
+def _gram(tall: Tensor, rows: int = 2**15) -> Tensor:
+    """Products of all columns, summed in float64 over blocks of rows."""
+    total = torch.zeros(tall.shape[1], tall.shape[1], dtype=torch.float64)
+    for block in tall.split(rows):
+        total += block.T.double() @ block.double()
+    return total
 
 
 def _tensor(block: csr_matrix) -> Tensor:
