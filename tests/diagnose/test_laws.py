@@ -21,7 +21,11 @@ def ask(name, patient):
     return finding
 
 
-@pytest.mark.parametrize("name", TWINS)
+ONE_EACH = {kind: name for name, (kind, _) in TWINS.items()}.values()
+"""A twin of every architecture: every law takes a second or three a model."""
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
 def test_a_healthy_model_breaks_no_law(name):
     findings = examine(Patient.of(adversarial(name)), LAWS)
     assert [finding for finding in findings if finding.status == "fail"] == []

@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "generate": "Let a model write.",
     "compare": "Train several models on an equal budget and rank them.",
     "trace": "Watch every number of one pass, told in words.",
+    "interpret": "Show what a model has learned, and how sure that is.",
     "convert": "Write a model in another format.",
     "doctor": "Check a model against laws that need no reference.",
     "diff": "Say which line of mathematics is wrong, with proof.",

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
-from rich.text import Text
 
 from picolab.cli import console
 from picolab.cli.flags import Gpt2Dir, Json, Out, Seed, use_gpt2_dir
-
-if TYPE_CHECKING:
-    from picolab.diagnose.laws.law import Finding
-
-MARKS = {"pass": ("holds", "green"), "fail": ("BROKEN", "bold red"), "skip": ("not asked", "dim")}
+from picolab.errors import BadInput
 
 
 def doctor(
     model: Annotated[
-        str, Parameter(help="A run, a checkpoint folder or file, a preset, or file.py:function (which is executed).")
-    ],
+        str | None,
+        Parameter(
+            help="A run, a checkpoint, a preset, file.py:function (which is executed), or a training's rows: metrics.jsonl."
+        ),
+    ] = None,
     /,
     *,
     data: Annotated[str | None, Parameter(help="A corpus of the kind it learned. [default: a run's own]")] = None,
@@ -30,11 +28,23 @@ def doctor(
     seed: Seed = 0,
     out: Annotated[Out, Parameter(help="Write the JSON document there as well.")] = None,
     as_json: Json = False,
+    self_test: Annotated[
+        bool, Parameter(negative="", help="Examine the laws themselves, on tiny models with known faults.")
+    ] = False,
 ) -> int:
     """Check a model against laws that need no reference.
 
-    Each law holds of every correct language model. Exit 1 where one is broken.
+    Each law holds of every correct language model (`picolab ls laws`). A run is also
+    judged by its curves, its data and its settings. Exit 1 where a law is broken.
     """
+    if self_test:
+        from picolab.cli.self_test_show import run
+        from picolab.diagnose.self_test import examine_doctor
+
+        return run(examine_doctor, seed, out=out, as_json=as_json)
+    if model is None:
+        raise BadInput("no model is given", hint="picolab doctor MODEL, or picolab doctor --self-test")
+    from picolab.cli.doctor_show import show
     from picolab.diagnose.doctor import patient_of
     from picolab.diagnose.laws.catalogue import LAWS
     from picolab.diagnose.laws.law import examine
@@ -59,23 +69,5 @@ def doctor(
     if as_json:
         console.emit(document)
     else:
-        _show(findings)
+        show(findings)
     return 1 if broken else 0
-
-
-def _show(findings: list[Finding]) -> None:
-    for finding in findings:
-        word, style = MARKS[finding.status]
-        console.show(
-            Text.assemble((f"{word:<10}", style), (f"{finding.law:<21} ", "bold"), console.quoted(finding.says))
-        )
-        if finding.status == "fail" and finding.hint:
-            console.show(Text(f"{'':<10}look at: {finding.hint}"))
-    broken = [finding.law for finding in findings if finding.status == "fail"]
-    asked = sum(finding.status != "skip" for finding in findings)
-    if broken:
-        console.show(Text(f"sick: {len(broken)} of {asked} laws broken ({', '.join(broken)})", style="bold red"))
-    else:
-        console.show(
-            Text(f"healthy: {asked} laws hold, {len(findings) - asked} could not be asked", style="bold green")
-        )

@@ -22,7 +22,7 @@ from picolab.report import figures
 from picolab.runs import atomic
 
 SCRIPTS = ("theme.js", "table.js", "samples.js", "curves.js", "attention.js")
-STYLES = ("base.css", "parts.css", "attention.css")
+STYLES = ("base.css", "parts.css", "attention.css", "interpret.css")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,6 +157,7 @@ class Page:
     samples_lead: str = ""
     tabs: tuple[Tab, ...] = ()
     attention: tuple[Mapping[str, Any], ...] = ()
+    learned: tuple[Any, ...] = ()
     method: tuple[tuple[str, str], ...] = ()
     command: str = ""
     made: str = ""

@@ -14,6 +14,7 @@ from picolab.compare.curves import Series, over_seeds, series_of
 from picolab.compare.exhibits import attention_over, size_of
 from picolab.models.contract import LanguageModel
 from picolab.report import figures
+from picolab.report.interpretation.kept import kept_of
 from picolab.report.page import Card, Fact, Page, Tab, write
 from picolab.report.pieces import attention_data, composition, curve_data, curves_data, line_data
 from picolab.runs.folder import Run
@@ -53,6 +54,7 @@ def run_page(run: Run) -> Page:
         samples_lead="What the model wrote on the way; the prompt is grey.",
         tabs=_tabs(samples),
         attention=() if looks is None else attention_data([looks]),
+        learned=kept_of(run.path),
         method=_method(run),
         command=f"picolab train --config {run.path.name}/settings.yaml",
         made=f"Made by picolab {versions.get('picolab', '')} from a run of {str(meta.get('created', ''))[:10]}.",

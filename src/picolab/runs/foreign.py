@@ -24,6 +24,7 @@ from typing import Any
 from torch import nn
 
 from picolab.errors import BadInput, UnknownName
+from picolab.runs.foreign_limit import limited
 
 REFERENCE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>.*))?", re.DOTALL)
 
@@ -45,8 +46,13 @@ def is_code(reference: str | Path) -> bool:
     return REFERENCE.fullmatch(str(reference)) is not None
 
 
-def open_callable(reference: str) -> Code:
-    """Run the file, call the function, and hand out what it returned."""
+def open_callable(reference: str, *, seconds: float | None = None) -> Code:
+    """Run the file, call the function, and hand out what it returned; both together may not take longer than `seconds`."""
+    with limited(seconds, f"`{reference}`"):
+        return _opened(reference)
+
+
+def _opened(reference: str) -> Code:
     found = REFERENCE.fullmatch(reference)
     if found is None:
         raise BadInput(f"`{reference}` is not somebody's code", hint=LOOKS)

@@ -44,14 +44,33 @@ class Layout:
 
     def logits(self, returned: Any) -> Tensor:
         """Float32 logits `(time, vocab)` of the one text in the batch; one row where `last_only`."""
+        value, order = self._found(returned)
+        value = value.permute(order).reshape(-1, value.shape[self.axes[2]])
+        return value.detach().to("cpu", torch.float32)
+
+    def batch(self, returned: Any, batch: int) -> Tensor:
+        """Logits `(batch, time, vocab)` as the model made them, with their gradient; one position where `last_only`."""
+        value, order = self._found(returned)
+        value = value.permute(order)
+        return value.reshape(batch, -1, value.shape[-1])
+
+    @property
+    def told(self) -> str | None:
+        """Where the logits are, in words; None where they are all that is returned, batch first."""
+        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.way)
+        turned = self.axes[0] > self.axes[1] >= 0
+        last = "of the last token only" if self.last_only else ""
+        words = [f"as `{place}`" if place else "", "as (time, batch, vocab)" if turned else "", last]
+        return " ".join(word for word in words if word) or None
+
+    def _found(self, returned: Any) -> tuple[Tensor, list[int]]:
         value = _tensor(_followed(returned, self.way))
         if value is None:
             raise BadInput("what the model returns has no logits where they were before", hint=_HINT)
         order = [axis for axis in self.axes if axis >= 0]
         if value.ndim != len(order):
             raise BadInput(f"the model's logits have the shape {tuple(value.shape)}, and had {len(order)} axes before")
-        value = value.permute(order).reshape(-1, value.shape[self.axes[2]])
-        return value.detach().to("cpu", torch.float32)
+        return value, order
 
 
 def find_layout(ask: Ask, vocab_size: int | None, *, one_text: bool = False) -> Layout:

@@ -125,6 +125,36 @@ class OptimizerSettings(Section):
         return self
 
 
+class DpoSettings(Section):
+    """Preference training of a model that is there: `base` makes a run one of these."""
+
+    base: Annotated[str | None, BeforeValidator(_words)] = Field(
+        None, description="model to begin with, a run or checkpoint"
+    )
+    reference: Annotated[str | None, BeforeValidator(_words)] = Field(
+        None, description="frozen model that rewards are measured against; none: the base"
+    )
+    beta: float = Field(
+        0.1, description="how much a nat of log ratio is worth; more keeps the model closer to its reference"
+    )
+    variant: Literal["dpo", "ipo"] = Field("dpo", description="dpo, or ipo: a margin to reach instead of certainty")
+    label_smoothing: float = Field(0.0, description="share of pairs taken to be in the wrong order, below 0.5")
+    per_token: bool = Field(False, description="divide log ratios by the response's length before they are compared")
+    imitation: float = Field(0.0, description="weight of the chosen responses' own loss a token (RPO)")
+    pairs: int = Field(2000, ge=1, description="pairs made to learn from")
+    held_out: int = Field(400, ge=1, description="pairs made of held-out documents")
+    prompt_tokens: int = Field(64, ge=1, description="tokens of a prompt, at most")
+    response_tokens: int = Field(64, ge=1, description="tokens of a response, at most")
+    kinds: Annotated[tuple[str, ...], BeforeValidator(lambda value: _listed(_words(value)))] = Field(
+        (), description="ways to make worse responses, divided by commas; none: all"
+    )
+
+
+def _listed(value: Any) -> Any:
+    """One word is a list of one."""
+    return () if value is None else (value,) if isinstance(value, str) else value
+
+
 class Settings(Section):
     """Everything a run is asked to do. `settings.yaml` in the run's folder is this."""
 
@@ -132,6 +162,7 @@ class Settings(Section):
     data: DataSettings = Field(default_factory=DataSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
+    dpo: DpoSettings = Field(default_factory=DpoSettings)
     seed: int = Field(0, ge=0, lt=2**63, description="reaches init, data order, dropout and samples")
     name: Annotated[str | None, BeforeValidator(_words)] = Field(
         None, description="the run's name; none: model and data"
@@ -197,6 +228,8 @@ def dump_settings(settings: Settings) -> str:
     `out` is left empty: a folder is where a run lies, not what it does, and the file must serve to repeat the run elsewhere.
     """
     tree = settings.model_dump(mode="json") | {"out": None}
+    if settings.dpo.base is None:  # what the run is not is not said
+        del tree["dpo"]
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 

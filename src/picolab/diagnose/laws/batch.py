@@ -18,6 +18,7 @@ class Batch(Law):
     says = "a row alone gives what it gives beside others"
     hint = "a `view` that mixes batch and time, a mask shared by all rows, positions of the longest row, a norm over the batch"
     order = 14
+    compares = True
 
     def check(self, patient: Patient) -> Finding:
         tokens = torch.cat((patient.tokens(1, 13), patient.random(2, 13, salt=7)))

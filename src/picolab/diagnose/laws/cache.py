@@ -21,6 +21,7 @@ class Cache(Law):
     says = "prefill and decode, in chunks of any size, give the logits of one pass"
     hint = "positions while decoding (length or length - 1), the mask's offset, what is written to the cache and when, windows"
     order = 20
+    compares = True
 
     def check(self, patient: Patient) -> Finding:
         if patient.read is None or patient.new_memory is None:

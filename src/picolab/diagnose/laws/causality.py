@@ -21,6 +21,7 @@ class Causality(Law):
     says = "changing a token leaves every logit before it as it was"
     hint = "the mask: is it there, the right way round, -inf and not a large number, and used by the kernel that really runs?"
     order = 10
+    compares = True
 
     def check(self, patient: Patient) -> Finding:
         tokens = patient.tokens(1, 24)
@@ -39,6 +40,8 @@ class Causality(Law):
             leaks = (after - before).abs()[0, :position].amax(-1) / size
             if float(leaks.max()) > worst:
                 worst, where = float(leaks.max()), (position, int(leaks.argmax()))
+        if moved == 0 and patient.trained is False and hasattr(patient.model, "estimate"):
+            return self.skips("it counts, and has counted nothing yet")
         if moved == 0:
             return self.fails(
                 "no logit moves whatever token is changed: the model does not read its input",

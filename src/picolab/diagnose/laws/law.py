@@ -11,14 +11,17 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from picolab.diagnose.laws.offered import Data, History, Words
+from picolab.diagnose.laws.own import own_offers
+from picolab.diagnose.laws.sampling import Sampling
 from picolab.errors import BadInput
 from picolab.models.contract import LanguageModel
-from picolab.text.tokenizer import Tokenizer
 
 Status = Literal["pass", "fail", "skip"]
 
@@ -45,7 +48,15 @@ class Patient:
 
     `read` continues a text: `read(tokens, memory)` gives logits and takes what `new_memory(batch, capacity)` made.
     `trained` is None where nobody knows; laws about what a model has
-    learned are then skipped.
+    learned are then skipped. `run(copy, tokens)` gives the logits of a changed copy of `module`, with their gradient. `build(seed)`
+    makes the model anew as it was made, after seeding torch, numpy and random. `checkpoint` is the folder or file its weights came
+    from. `quantise(matrix)` packs a float matrix and unpacks it again.
+
+    About training and words (`offers.py` says how somebody's object offers them): `tokenizer` has `encode` and `decode`; `sampling`
+    chooses tokens; `loss(tokens)` is the mean nats of all next tokens and has a gradient; `accumulate(tokens, pieces)` leaves the
+    gradient of one step in `module`; `packed(tokens, documents)` reads rows that hold several documents; `optimizer` trains
+    `module`; `data` are documents and batches; `history` the rows a training left. `missing` is why there is no model: laws that
+    need none are still asked.
     """
 
     name: str
@@ -54,12 +65,24 @@ class Patient:
     context_length: int | None = None
     module: nn.Module | None = None
     model: LanguageModel | None = None
-    tokenizer: Tokenizer | None = None
+    tokenizer: Words | None = None
     trained: bool | None = None
     new_memory: Callable[[int, int], Any] | None = None
     read: Callable[[Tensor, Any], Tensor] | None = None
     text: Tensor | None = None
     seed: int = 0
+    run: Callable[[nn.Module, Tensor], Tensor] | None = None
+    build: Callable[[int], nn.Module] | None = None
+    checkpoint: Path | None = None
+    quantise: Callable[[Tensor], Tensor] | None = None
+    sampling: Sampling | None = None
+    loss: Callable[[Tensor], Tensor] | None = None
+    accumulate: Callable[[Tensor, int], object] | None = None
+    packed: Callable[[Tensor, Tensor], Tensor] | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    data: Data | None = None
+    history: History | None = None
+    missing: str = ""
 
     @classmethod
     def of(cls, model: LanguageModel, *, name: str = "the model", **known: Any) -> Patient:
@@ -74,7 +97,8 @@ class Patient:
             model=model,
             new_memory=model.new_cache,
             read=lambda tokens, memory: model(tokens.to(model.device), cache=memory),
-            **known,
+            run=lambda copy, tokens: copy(tokens.to(model.device)),
+            **(own_offers(model) | known),
         )
 
     def random(self, batch: int, time: int, *, salt: int = 0) -> Tensor:
@@ -97,13 +121,18 @@ class Patient:
 
 
 class Law(ABC):
-    """One law. `name` is its page and its row; `id` the number of the research table; `says` the law itself."""
+    """One law. `name` is its page and its row; `id` the number of the research table; `says` the law itself.
+
+    One that `compares` the answers of two passes says nothing about a model that answers the same question differently.
+    """
 
     name: ClassVar[str]
     id: ClassVar[str]
     says: ClassVar[str]
     hint: ClassVar[str] = ""
     order: ClassVar[int] = 50
+    needs_model: ClassVar[bool] = True
+    compares: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, patient: Patient) -> Finding:
@@ -121,11 +150,16 @@ class Law(ABC):
 
 def examine(patient: Patient, laws: Sequence[Law]) -> list[Finding]:
     """Every law, in order; one that the patient answers with an exception is a finding too."""
-    findings = []
+    findings: list[Finding] = []
     for law in laws:
         started = time.monotonic()
         try:
-            finding = law.check(patient)
+            if patient.missing and law.needs_model:
+                finding = law.skips(patient.missing)
+            elif law.compares and any(found.evidence.get("unsteady") for found in findings):
+                finding = law.skips("it answers the same tokens differently each time: comparing answers says nothing")
+            else:
+                finding = law.check(patient)
         except BadInput as error:
             finding = law.fails(f"the model refused: {error}", hint=error.hint or "")
         except Exception as error:  # noqa: BLE001  somebody else's code: whatever it raises is what was found

@@ -13,6 +13,7 @@ class Positions(Law):
         "positions that never reach attention: a rotation that is computed and not used, an embedding that is not added"
     )
     order = 16
+    compares = True
 
     def check(self, patient: Patient) -> Finding:
         tokens = patient.random(1, 12, salt=11)
@@ -23,6 +24,8 @@ class Positions(Law):
         exchanged[0, 1], exchanged[0, 2] = tokens[0, 2].item(), tokens[0, 1].item()
         last = gap(patient.logits(tokens)[:, -1], patient.logits(exchanged)[:, -1])
         near = gap(patient.logits(tokens)[:, 3], patient.logits(exchanged)[:, 3])
+        if max(last, near) < 1e-6 and patient.trained is False and hasattr(patient.model, "estimate"):
+            return self.skips("it counts, and has counted nothing yet")
         if max(last, near) < 1e-6:
             return self.fails(
                 f"exchanging tokens 1 and 2 moves the logits after them by {max(last, near):.1g} of the largest: order is not seen",

@@ -17,6 +17,7 @@ class Prefix(Law):
     says = "the logits of a prefix are those of the whole text, cut"
     hint = "what depends on the length: a mask built for one length, positions counted from the end, a norm over time"
     order = 12
+    compares = True
 
     def check(self, patient: Patient) -> Finding:
         tokens = patient.tokens(1, 24)
