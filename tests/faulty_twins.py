@@ -7,6 +7,7 @@ import functools
 import torch
 
 from picolab.diagnose.anatomy import Anatomy
+from picolab.diagnose.causes.catalogue import CATALOGUE
 from picolab.diagnose.walk import Schedule, walk
 from picolab.trace.elsewhere import record_engine
 from picolab.trace.engines.here import Here
@@ -59,3 +60,9 @@ def of_model(model, sites=None):
 
 def causes(verdict):
     return [born.cause for born in verdict.born]
+
+
+def example(host, name, says=""):
+    """A mistake of this cause to put into a twin; of several the first that says so."""
+    cause = next(cause for cause in CATALOGUE if cause.name == name)
+    return next(example for example in cause.examples(anatomy(host)) if says in example.says())

@@ -14,7 +14,7 @@ from picolab.errors import BadInput
 
 
 def test_the_public_surface_is_this():
-    assert dir(picolab) == ["__version__", "generate", "load", "record"]
+    assert dir(picolab) == ["__version__", "diagnose", "diff", "generate", "load", "record"]
     assert str(inspect.signature(picolab.load)) == (
         "(reference: 'str | Path', *, tokenizer: 'str | None' = None, seed: 'int' = 0, dtype: 'str' = 'float32', **settings: 'Any')"
         " -> 'LanguageModel'"
@@ -24,7 +24,7 @@ def test_the_public_surface_is_this():
         "repetition_penalty", "stop", "ignore_eot", "chat", "system", "speculate", "compiled", "seed",
     ]  # fmt: skip
     assert list(inspect.signature(picolab.record).parameters) == ["model", "sites", "gradients", "keep"]
-    for name in ("load", "generate", "record"):
+    for name in ("load", "generate", "record", "diagnose", "diff"):
         assert "Raises" in (getattr(picolab, name).__doc__ or "")
 
 

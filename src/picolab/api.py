@@ -1,6 +1,7 @@
 """picolab from Python: the few names a notebook needs. `import picolab` offers them all.
 
 load(reference) -> model, which carries its tokenizer -> generate(model, prompt) -> text
+diagnose(model) -> what is wrong with it          diff(reference, target, tokens=..) -> which line is wrong
 """
 
 from __future__ import annotations
@@ -9,16 +10,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from picolab.diagnose.diff import diff as compare
+from picolab.diagnose.doctor import patient_of
+from picolab.diagnose.laws.catalogue import LAWS
+from picolab.diagnose.laws.law import Finding, Patient, examine
+from picolab.diagnose.target import is_bundle, recording_of
+from picolab.diagnose.theirs import patient_of_call
+from picolab.diagnose.verdict import Verdict
+from picolab.diagnose.walk import schedule_of
 from picolab.errors import BadInput
 from picolab.models.contract import LanguageModel
+from picolab.runs.foreign import Code
 from picolab.runs.reference import open_reference
 from picolab.sample import generate as sample
 from picolab.sample.pick import Sampler
 from picolab.text.chat import render
 from picolab.text.tokenizer import Tokenizer
+from picolab.trace.bundle import read_bundle
 from picolab.trace.record import record
+from picolab.trace.recording import Recording
 
-__all__ = ["generate", "load", "record"]
+__all__ = ["diagnose", "diff", "generate", "load", "record"]
 
 
 def load(
@@ -96,3 +110,68 @@ def generate(
         compiled=compiled,
     )
     return written.text if reads is not None else written.text.removeprefix(",")
+
+
+def diagnose(model: nn.Module | Any, *, trained: bool | None = None, seed: int = 0) -> list[Finding]:
+    """What laws that hold of every correct language model say of this one: a list of findings, each pass, fail or skip.
+
+    `model` is one of the zoo, any module or callable that turns token ids `(batch, time)` int64 into logits, or what `load`
+    takes: a run, a checkpoint, a preset, `file.py:function`. Nothing of it is changed. `trained` says whether it has learned
+    anything, where that is not known; laws about behaviour are skipped otherwise. A finding says what was measured, and what to
+    look at.
+
+    Raises `UnknownName` where nothing is called so, `BadInput` for an object that gives no logits.
+    """
+    if isinstance(model, str | Path):
+        return examine(patient_of(str(model), seed=seed)[0], LAWS)
+    if isinstance(model, LanguageModel):
+        tokenizer = getattr(model, "tokenizer", None)
+        words = tokenizer if isinstance(tokenizer, Tokenizer) else None
+        modes = [(module, module.training) for module in model.modules()]
+        try:
+            return examine(Patient.of(model, tokenizer=words, trained=trained, seed=seed), LAWS)
+        finally:
+            for module, training in modes:
+                module.training = training
+    if not callable(model):
+        raise BadInput(f"a {type(model).__name__} is no model", hint="a module, a callable tokens -> logits, or a name")
+    name = type(model).__name__
+    return examine(patient_of_call(Code(call=model, source=name, path=Path(name), notes=()), seed=seed)[0], LAWS)
+
+
+def diff(
+    reference: LanguageModel | Recording | str | Path,
+    target: nn.Module | Recording | str | Path | Any,
+    *,
+    tokens: Sequence[int] = (),
+    prefill: int | None = None,
+) -> Verdict:
+    """Where the target departs from the reference, which line of mathematics is wrong there, and the proof.
+
+    `reference` is a model here, or what `load` takes; `target` is a model, any module or callable tokens -> logits, a recording
+    of any engine, or a name: a run, a checkpoint, the folder of a trace bundle, `file.py:function`. Both read `tokens`, the first
+    `prefill` at once (all but the last three, if not said), the rest one by one; a recording or bundle has read its own, and
+    `tokens`, where given, are those it should have read. Errors are relative to the usual size of a position's values.
+    A reference may be a recording or a bundle too: then where both part is told, and causes are leads only.
+
+    Raises `BadInput` where there is nothing to compare, or the target fails, or gives other numbers every time.
+    """
+    words = None
+    right: LanguageModel | Recording
+    if isinstance(reference, str | Path):
+        if is_bundle(reference):
+            right = read_bundle(Path(reference))
+        else:
+            opened = open_reference(reference)
+            right, words = opened.model, opened.tokenizer
+    else:
+        right = reference
+        own = getattr(reference, "tokenizer", None)
+        words = own if isinstance(own, Tokenizer) else None
+    if isinstance(target, str | Path):
+        schedule = schedule_of(right) if isinstance(right, Recording) else None
+        ids, first = (tokens, prefill) if schedule is None else (schedule.tokens, schedule.prefill)
+        target, _ = recording_of(str(target), ids, prefill=first)
+    elif not isinstance(target, Recording) and not tokens and not isinstance(right, Recording):
+        raise BadInput("no tokens to compare on", hint="picolab.diff(reference, target, tokens=[5, 17, 200])")
+    return compare(right, target, tokens=tokens, prefill=prefill, words=words)

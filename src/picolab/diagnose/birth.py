@@ -47,7 +47,11 @@ class Replay:
     order: tuple[Key, ...]
     made: Mapping[Key, Tensor]
     added: Mapping[Key, float]
-    inherited: Mapping[Key, float]
+    natural: Mapping[Key, Tensor]
+
+    def inherited(self, key: Key) -> float:
+        """How far what a line makes of the target's inputs is from what it makes of the right ones."""
+        return difference(self.natural[key], self.made[key], key.site) if key in self.natural else 0.0
 
 
 def replay(
@@ -61,19 +65,20 @@ def replay(
     look: Callable[[Key, Tensor, Pass], None] | None = None,
     until: Key | None = None,
 ) -> Replay:
-    """Every line of the reference on the target's own inputs, compared at the places of `level` that the target has.
+    """Every line of the reference on the target's own inputs, compared at the places of `level` that the target has, or at
+    `until` alone.
 
     `natural` are the reference's values on its own inputs: what a line makes of the target's inputs, beside what it makes of
     the right ones, is inherited error.
     """
     given = {key: value for key, value in target.items() if shows(level, key.site)}
     made = walk(anatomy, schedule, given=given, faults=faults, look=look, until=until)
-    order = tuple(key for key in made if key in given)
+    order = tuple(key for key in made if key in given and until in (None, key))
     return Replay(
         order=order,
         made=made,
         added={key: difference(made[key], given[key], key.site) for key in order},
-        inherited={key: difference(natural[key], made[key], key.site) for key in order if key in natural},
+        natural=natural,
     )
 
 
@@ -111,7 +116,7 @@ def births(
                 phase=key.phase,
                 step=key.step,
                 added=told.added[key],
-                inherited=told.inherited.get(key, 0.0),
+                inherited=told.inherited(key),
                 level=level,
             )
             for key in born

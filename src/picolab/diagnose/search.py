@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from picolab.diagnose.anatomy import Anatomy
-from picolab.diagnose.birth import Stretch, replay
+from picolab.diagnose.birth import Replay, Stretch, replay
 from picolab.diagnose.causes.cause import Bend, Case, Cause
 from picolab.diagnose.levels import Level
 from picolab.diagnose.noise import Floor
@@ -27,6 +27,9 @@ LEADS = 3
 """Explanations that leave something and are told all the same."""
 
 GRID, SECTIONS, GOLDEN = 13, 34, (math.sqrt(5) - 1) / 2
+
+WORTH = 0.98
+"""Of the error that was there before: a number at a dial that leaves more is not refined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,36 +59,49 @@ class Evidence:
     natural: Mapping[Key, Tensor]
     floor: Floor
     found: tuple[Bend, ...] = ()
-    _before: dict[Level, Mapping[Key, float]] = field(default_factory=dict)
+    _before: dict[Level, Replay] = field(default_factory=dict)
 
-    def added(self, level: Level, *bends: Bend, until: Key | None = None) -> Mapping[Key, float]:
+    def added(self, level: Level, *bends: Bend) -> Mapping[Key, float]:
         """What every line adds, looked at so closely, when the reference makes the mistakes found and these."""
-        if not bends and level in self._before:
-            return self._before[level]
-        faults = (*self.found, *bends)
-        told = replay(self.anatomy, self.schedule, self.target, self.natural, level=level, faults=faults, until=until)
-        if not bends:
-            self._before[level] = told.added
-        return told.added
+        return self._replayed(level, *bends).added if bends else self._now(level).added
+
+    def made(self, level: Level) -> Mapping[Key, Tensor]:
+        """What every line makes of the target's inputs, the mistakes found made."""
+        return self._now(level).made
 
     def left(self, first: Stretch, bend: Bend) -> float:
         """What a mistake leaves of a birth; the walk ends there."""
-        left = self.added(first.level, bend, until=first.key)[first.key]
+        left = self._replayed(first.level, bend, until=first.key).added[first.key]
         return left if math.isfinite(left) else math.inf
+
+    def _now(self, level: Level) -> Replay:
+        if level not in self._before:
+            self._before[level] = self._replayed(level)
+        return self._before[level]
+
+    def _replayed(self, level: Level, *bends: Bend, until: Key | None = None) -> Replay:
+        faults = (*self.found, *bends)
+        return replay(self.anatomy, self.schedule, self.target, self.natural, level=level, faults=faults, until=until)
 
 
 def explain(evidence: Evidence, stretches: Sequence[Stretch], causes: Iterable[Cause]) -> list[Explanation]:
     """Causes of the first of these births, best first: certain ones, then leads that leave something."""
     case, first = _case(evidence, stretches), stretches[0]
     allowed = evidence.floor.allows(first.until, first.level)
-    bends: list[Bend] = []
+    alone: dict[Bend, list[Bend]] = {}
     for cause in causes:
         if cause.places & set(case.suspects):
             for bend in cause.propose(case):
-                bends += [variant for variant in _variants(bend, case, first) if variant not in bends]
-    left = {bend: evidence.left(first, bend) for bend in bends}
+                everywhere, *single = _variants(bend, case, first)
+                alone.setdefault(everywhere, []).extend(single)
+    left = {bend: evidence.left(first, bend) for bend in alone}
+    # In one block alone: where a mistake in all of them explains, that one only, else every mistake; there are many to try.
+    hopeful = [bend for bend, rest in left.items() if rest <= allowed] or list(alone)
+    narrow = list(dict.fromkeys(single for bend in hopeful for single in alone[bend]))
+    left |= {bend: evidence.left(first, bend) for bend in narrow if bend not in left}
     if not any(rest <= allowed for rest in left.values()):
-        turned = [_dialled(evidence, bend, first) for bend in _dials(bends, case)]
+        before = evidence.added(first.level)[first.key]
+        turned = [_dialled(evidence, bend, first, before) for bend in _dials([*alone, *narrow], case)]
         left |= {bend: evidence.left(first, bend) for bend in turned}
     good = [bend for bend, rest in left.items() if rest <= allowed]
     leads = sorted((bend for bend in left if bend not in good), key=left.__getitem__)[:LEADS]
@@ -133,8 +149,11 @@ def _dials(bends: Sequence[Bend], case: Case) -> list[Bend]:
     return list(unlike.values())
 
 
-def _dialled(evidence: Evidence, bend: Bend, first: Stretch) -> Bend:
-    """The bend with the number at its dial that leaves least: a grid over the range, then golden sections (Kiefer 1953)."""
+def _dialled(evidence: Evidence, bend: Bend, first: Stretch, before: float) -> Bend:
+    """The bend with the number at its dial that leaves least: a grid over the range, then golden sections (Kiefer 1953).
+
+    Where nothing on the grid leaves clearly less than there was before, it is not looked into.
+    """
     assert bend.dial is not None
     _, low, high = bend.dial
 
@@ -145,10 +164,17 @@ def _dialled(evidence: Evidence, bend: Bend, first: Stretch) -> Bend:
     ends = math.log(low), math.log(high)
     grid = [ends[0] + (ends[1] - ends[0]) * i / (GRID - 1) for i in range(GRID)]
     best = min(range(GRID), key=lambda i: left(grid[i]))
+    if not left(grid[best]) < WORTH * before:
+        return bend.turned(math.exp(grid[best]))
     a, b = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
+    c, d = b - (b - a) * GOLDEN, a + (b - a) * GOLDEN
     for _ in range(SECTIONS):
-        c, d = b - (b - a) * GOLDEN, a + (b - a) * GOLDEN
-        a, b = (a, d) if left(c) < left(d) else (c, b)
+        if left(c) < left(d):
+            b, d = d, c
+            c = b - (b - a) * GOLDEN
+        else:
+            a, c = c, d
+            d = a + (b - a) * GOLDEN
     return bend.turned(math.exp((a + b) / 2))
 
 
@@ -160,13 +186,20 @@ def _tried(evidence: Evidence, bend: Bend, first: Stretch) -> Explanation:
     total, rest = (sum(errors[key] ** 2 for key in after) for errors in (before, after))
     return Explanation(
         bend=bend,
-        explained=1 - (after[first.key] / before[first.key]) ** 2,
-        taken=1 - rest / total,
+        explained=_share(before[first.key] ** 2, after[first.key] ** 2),
+        taken=_share(total, rest),
         residual=after[first.key],
         still_born=sum(after[key] > allowed[key] for key in after),
         # Where another mistake is born as well, this one must at least take its own share away.
         certain=all(after[key] <= allowed[key] or (key != first.key and after[key] < before[key]) for key in touched),
     )
+
+
+def _share(before: float, after: float) -> float:
+    """Of an error how much vanished; of one that is not finite all or nothing."""
+    if not math.isfinite(before):
+        return float(math.isfinite(after))
+    return 1 - after / before if math.isfinite(after) and before else 0.0 if before else 1.0
 
 
 def covered(explanation: Explanation, stretches: Sequence[Stretch]) -> list[Stretch]:

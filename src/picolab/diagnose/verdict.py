@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from picolab.diagnose.exhibit import Exhibit
+
 UNKNOWN = "unknown"
 
 
@@ -51,11 +53,24 @@ class Born:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """How an array of the target was paired: by the site's own name, by a table of an engine's names, by content, or not at all.
+
+    `how` says what was done to it, or why it stayed unpaired; `site` is then None.
+    """
+
+    name: str
+    site: str | None
+    matcher: str
+    how: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """The outcome of a comparison. Errors are relative to the usual size of a position's values at their place.
 
     `before` is how far the logits are apart, `remaining` how far when the reference makes every mistake that was found, and
-    `noise_floor` how far two correct engines may be.
+    `noise_floor` how far two correct engines may be. `exhibit` is what a report shows besides, where one was asked for.
     """
 
     verdict: Literal["equal", "noise", "diverged", "incomparable"]
@@ -66,5 +81,7 @@ class Verdict:
     first_divergence: str | None = None
     born: tuple[Born, ...] = ()
     notes: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
     curve: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seconds: float = 0.0
+    exhibit: Exhibit | None = None

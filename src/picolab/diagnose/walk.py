@@ -128,7 +128,7 @@ def walk(
             made[key] = value
             if look is not None:
                 look(key, value, at)
-            flows = value if given is None else given.get(key, value)
+            flows = value if given is None or key not in given else _completed(given[key], value, site)
             at.flowed[site] = flows = flows.to(value.device, value.dtype)
             if key == until:
                 raise _Enough
@@ -142,35 +142,56 @@ def walk(
     return made
 
 
+def time_axis(site: str) -> int:
+    """Where time is in a value of this place; the batch comes first."""
+    return 2 if site.endswith(("attention.scores", "attention.probs")) else 1
+
+
+def _completed(given: Tensor, made: Tensor, site: str) -> Tensor:
+    """A given value; where it covers the last positions alone, those before as they were made."""
+    axis = time_axis(site)
+    missing = made.shape[axis] - given.shape[axis]
+    if missing <= 0:
+        return given
+    return torch.cat((made.narrow(axis, 0, missing), given.to(made.device, made.dtype)), dim=axis)
+
+
 class _Enough(Exception):
     """What was asked for has been made."""
 
 
-def values_of(recording: Recording) -> dict[Key, Tensor]:
-    """A recording as what a walk can be given; of a site seen twice in a pass, the first."""
-    values: dict[Key, Tensor] = {}
-    for entry in recording.entries:
-        if entry.phase in (PREFILL, DECODE):
-            values.setdefault(Key(entry.phase, entry.step, entry.site), entry.value)
-    return values
-
-
 def schedule_of(recording: Recording) -> Schedule:
-    """In which passes a recording was made: its tokens, and where its first decode step stands."""
+    """In which passes a recording was made: its tokens, and where its first decode step stands.
+
+    Raises `BadInput` for decode steps that are not of one token each, one position after the other.
+    """
     tokens = tuple(int(token) for token in recording.tokens[0])
-    first = [entry.positions for entry in recording.entries if entry.phase == DECODE and entry.positions]
-    return Schedule(tokens, min((p[0] for p in first), default=len(tokens)))
+    steps = {entry.step: entry.positions for entry in recording.entries if entry.phase == DECODE}
+    if not steps:
+        return Schedule(tokens, len(tokens))
+    told = {step: positions for step, positions in steps.items() if positions}
+    first = min((at[0] - step for step, at in told.items()), default=len(tokens) - 1 - max(steps))
+    for step, at in told.items():
+        if at != (first + step,):
+            raise BadInput(
+                f"decode step {step} reads positions {', '.join(map(str, at))} where position {first + step} is its turn",
+                hint="decode steps are counted from 0 and read one token each; what is read at once is a prefill",
+            )
+    return Schedule(tokens, first)
 
 
 def difference(made: Tensor, other: Tensor, site: str) -> float:
     """How far two values of a place are apart: the worst position, relative to the usual size of a position there.
 
-    Of scores only those count that the mask leaves; of anything that is not finite in one of them alone, infinity.
+    Of scores only those count that the mask leaves; of anything that is not finite in one of them alone, infinity. Where the
+    other covers the last positions alone, these are compared.
     """
+    time = time_axis(site)
+    if made.ndim == other.ndim and made.ndim > time and other.shape[time] < made.shape[time]:
+        made = made.narrow(time, made.shape[time] - other.shape[time], other.shape[time])
     if made.shape != other.shape:
         return float("inf")
     made, other = made.double(), other.to(made.device).double()
-    time = 2 if site.endswith(("scores", "probs")) else 1
     if site.endswith("scores"):
         seen = torch.ones(made.shape[-2:], dtype=torch.bool, device=made.device).tril(made.shape[-1] - made.shape[-2])
         made, other = made.masked_fill(~seen, 0.0), other.masked_fill(~seen, 0.0)

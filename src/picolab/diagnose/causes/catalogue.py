@@ -19,6 +19,7 @@ from picolab.diagnose.causes.mlp import ActivationCause, GateUpSwappedCause, Mlp
 from picolab.diagnose.causes.nonfinite import NonFiniteCause
 from picolab.diagnose.causes.norm_eps import NormEpsCause
 from picolab.diagnose.causes.norms import NormKindCause, NormMissingCause, NormOffsetCause, NormWeightCause
+from picolab.diagnose.causes.quant import QuantUnpackCause
 from picolab.diagnose.causes.residual import (
     NormPlaceCause,
     ResidualMissingCause,
@@ -35,10 +36,13 @@ from picolab.diagnose.causes.rope_angles import (
 from picolab.diagnose.causes.rope_pairing import RopePairingCause
 from picolab.diagnose.causes.scale_wrong import ScaleWrongCause
 from picolab.diagnose.causes.softmax import SinkMissingCause, SoftmaxAxisCause, SoftmaxBaseCause, SoftmaxMissingCause
+from picolab.diagnose.causes.token_ids import TokenIdsCause
 from picolab.diagnose.causes.weights import WeightPermutedCause, WeightSwappedCause, WeightTransposedCause
+from picolab.diagnose.causes.weights_lost import WeightScaledCause, WeightUnloadedCause
 
 CATALOGUE: tuple[Cause, ...] = (
     NonFiniteCause(),
+    TokenIdsCause(),
     TiedHeadCause(),
     EmbedNormMissingCause(),
     PositionMissingCause(),
@@ -82,9 +86,12 @@ CATALOGUE: tuple[Cause, ...] = (
     EmbedScaleCause(),
     LogitScaleCause(),
     ResidualScaleCause(),
+    WeightUnloadedCause(),
+    WeightScaledCause(),
     WeightTransposedCause(),
     WeightSwappedCause(),
     WeightPermutedCause(),
+    QuantUnpackCause(),
     CacheStaleCause(),
     CacheUnwrittenCause(),
 )

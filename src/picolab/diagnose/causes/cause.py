@@ -100,15 +100,15 @@ class Case:
     def sights(self, places: Iterable[str]) -> Iterator[Sight]:
         """The suspected values at places of these kinds, in the order of computation; target None where it is not known."""
         wanted = set(places)
-        shown = {local(key.site) for key in self.born}
+        places_born = {local(key.site) for key in self.born}
         blocks = {layer_of(key.site) for key in self.born}
         for key, made in self.made.items():
             place = local(key.site)
-            wrong = key in self.born if place in shown else layer_of(key.site) in blocks
+            wrong = key in self.born if place in places_born else layer_of(key.site) in blocks
             if place in wanted and place in self.suspects and wrong:
-                yield Sight(
-                    key, self.passes[key.phase, key.step], self.anatomy.lines[key.site], made, self.target.get(key)
-                )
+                shown = self.target.get(key)
+                target = shown if shown is not None and shown.shape == made.shape else None
+                yield Sight(key, self.passes[key.phase, key.step], self.anatomy.lines[key.site], made, target)
 
     def layers(self, places: Iterable[str]) -> frozenset[int] | None:
         """The blocks in which an error is born at one of these places, or after them where they are not shown; None: all."""
