@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -27,6 +28,7 @@ def doctor(
     gpt2_dir: Gpt2Dir = None,
     seed: Seed = 0,
     out: Annotated[Out, Parameter(help="Write the JSON document there as well.")] = None,
+    html: Annotated[Path | None, Parameter(help="Write the page there.")] = None,
     as_json: Json = False,
     self_test: Annotated[
         bool, Parameter(negative="", help="Examine the laws themselves, on tiny models with known faults.")
@@ -66,6 +68,10 @@ def doctor(
     }
     if out is not None:
         console.save_json(out, document)
+    if html is not None:
+        from picolab.cli.diagnosis_pages import write_doctor
+
+        write_doctor(findings, html, model=patient.name, notes=notes)
     if as_json:
         console.emit(document)
     else:

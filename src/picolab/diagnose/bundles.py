@@ -83,7 +83,9 @@ def diff_bundles(
         pairs=aligned.pairs,
         curve={key.site: (gaps[key], 0.0) for key in order if key.phase == PREFILL},
         seconds=time.monotonic() - started,
-        exhibit=exhibit_of_values(schedule, {key: natural[key] for key in order}, aligned.values, floor) if show else None,
+        exhibit=exhibit_of_values(schedule, {key: natural[key] for key in order}, aligned.values, floor)
+        if show
+        else None,
     )
 
 

@@ -117,7 +117,8 @@ def _settings(model: LanguageModel, architecture: str, spelling: Gguf) -> dict[s
             raise BadSetting("a YaRN ramp that is not rounded to whole pairs has no place in GGUF")
         if (scaling.beta_fast, scaling.beta_slow) != (32.0, 1.0):  # measured: logits 39 % apart, and no word of it
             raise BadSetting(
-                f"llama.cpp computes YaRN with `beta_fast` 32 and `beta_slow` 1, not {scaling.beta_fast:g} and {scaling.beta_slow:g}",
+                f"llama.cpp computes YaRN with `beta_fast` 32 and `beta_slow` 1, "
+                f"not {scaling.beta_fast:g} and {scaling.beta_slow:g}",
                 hint="a Hugging Face folder holds them",
             )
         fields[f"{architecture}.{SCALING}type"] = "yarn"

@@ -1,0 +1,1 @@
+"""Faults that are put into models and into what surrounds them, for `benchmarks/diagnosis.py`."""
