@@ -199,6 +199,7 @@ def render(
     )
     environment.filters["printable"] = figures.printable
     environment.filters["named"] = _named
+    environment.filters["ticked"] = _ticked
     script = "\n".join(_asset(name) for name in scripts)
     return environment.get_template(template).render(
         page=page,
@@ -226,6 +227,16 @@ def _named(sentence: str, names: tuple[str, ...]) -> Markup:
         else:
             pieces.append(Markup("{}").format(word))
     return Markup(" ").join(pieces)
+
+
+def _ticked(sentence: str) -> Markup:
+    """The sentence, escaped, with what stands between backticks as code."""
+    pieces = sentence.split("`")
+    if len(pieces) % 2 == 0:  # one without a partner
+        return Markup("{}").format(sentence)
+    return Markup("").join(
+        Markup("<code>{}</code>" if number % 2 else "{}").format(piece) for number, piece in enumerate(pieces)
+    )
 
 
 def _asset(name: str) -> str:
