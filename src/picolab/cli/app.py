@@ -21,6 +21,7 @@ VERBS: dict[str, str] = {
     "train": "Train one model and leave a run on disk.",
     "generate": "Let a model write.",
     "compare": "Train several models on an equal budget and rank them.",
+    "dpo": "Teach a model which of two responses is better.",
     "trace": "Watch every number of one pass, told in words.",
     "interpret": "Show what a model has learned, and how sure that is.",
     "convert": "Write a model in another format.",

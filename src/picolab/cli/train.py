@@ -68,6 +68,10 @@ def train(
 
 def run_training(settings: Any, *, resume: Any, as_json: bool) -> int:
     """Train with a display, then tell the result."""
+    if settings.dpo.base is not None:
+        from picolab.cli.dpo import run_preference_training
+
+        return run_preference_training(settings, resume=resume, as_json=as_json)
     from picolab.cli.progress import Display
     from picolab.train.loop import train
 

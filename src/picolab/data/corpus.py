@@ -167,7 +167,9 @@ def _text(name: str, path: str, division: str | None, input_dir: str | Path | No
     return Corpus(name=name, says=f"{files}{said}", documents=documents)
 
 
-def _numeric(spec: str, rest: str, seed: int) -> Corpus:
+def numeric_world(spec: str) -> tuple[World, int]:
+    """The world that a spec `numeric..` names, and how many documents it asks for."""
+    rest = spec.partition(":")[2]
     parts = rest.split(":") if rest else []
     families = parts.pop(0) if parts and "=" not in parts[0] else ""
     known = [f.name for f in fields(World) if f.name != "families"]
@@ -185,6 +187,11 @@ def _numeric(spec: str, rest: str, seed: int) -> Corpus:
     if count < 1:
         raise BadSetting(f"`{spec}` asks for no documents", hint="documents=20000 is what `numeric` makes")
     world = replace(World(), **wanted, **({"families": tuple(families.split("+"))} if families else {}))  # type: ignore[arg-type]
+    return world, count
+
+
+def _numeric(spec: str, rest: str, seed: int) -> Corpus:
+    world, count = numeric_world(spec)
 
     def group(text: str) -> str:
         rule = rule_of(parse(text, world), world)

@@ -9,8 +9,8 @@ The logits of a whole batch never exist at once: `model.losses` computes them in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -38,13 +38,15 @@ class Scores(Protocol):
 class Evaluation:
     """The loss over a set of batches: `nats_per_token` (lower is better; a uniform guess gives ln(vocab_size)).
 
-    `bits_per_byte` is None where nobody said how many bytes of text the batches stand for.
+    `bits_per_byte` is None where nobody said how many bytes of text the batches stand for. `figures` is what else was measured
+    with it.
     """
 
     nats_per_token: float
     bits_per_byte: float | None
     tokens: int
     total_nats: float
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def perplexity(self) -> float:

@@ -5,7 +5,8 @@ mean = sum over scored positions of -ln p(target | tokens so far) / how many pos
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,11 +17,12 @@ from picolab.models.contract import LanguageModel
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The mean to be made small, the sum it came from, and over how many positions."""
+    """The mean to be made small, the sum it came from, and over how many terms; `figures` are other sums over the same terms."""
 
     mean: Float[Tensor, ""]
     total: Float[Tensor, ""]
     count: int
+    figures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def next_token(model: LanguageModel, batch: Batch) -> Loss:

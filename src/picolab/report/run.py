@@ -17,7 +17,9 @@ from picolab.report import figures
 from picolab.report.interpretation.kept import kept_of
 from picolab.report.page import Card, Fact, Page, Tab, write
 from picolab.report.pieces import attention_data, composition, curve_data, curves_data, line_data
+from picolab.report.preference import with_preference
 from picolab.runs.folder import Run
+from picolab.runs.preference import is_preference_run
 from picolab.weights.checkpoint import load_model, load_tokenizer
 
 REPORT = "report.html"
@@ -26,13 +28,16 @@ TABS = 8
 
 def run_report(run: Run) -> Path:
     """Write `report.html` into the run's folder; returns its path."""
-    return write(run_page(run), run.path / REPORT)
+    page = run_page(run)
+    return write(with_preference(page, run) if is_preference_run(run) else page, run.path / REPORT)
 
 
 def run_page(run: Run) -> Page:
     """What the report of a run shows; what the run has not (yet) is left out."""
     settings, meta, rows, samples = run.settings, run.meta, run.metrics(), run.samples
-    train, validation = series_of(rows, "train/loss"), series_of(rows, "val/loss")
+    # The training loss of pairs is in another unit than that of text: the two do not share a chart.
+    train = series_of([] if is_preference_run(run) else rows, "train/loss")
+    validation = series_of(rows, "val/loss")
     name, last = settings.model.preset, run.last()
     model = None if last is None else load_model(last.path)
     looks = None

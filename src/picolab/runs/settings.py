@@ -141,12 +141,16 @@ class DpoSettings(Section):
     label_smoothing: float = Field(0.0, description="share of pairs taken to be in the wrong order, below 0.5")
     per_token: bool = Field(False, description="divide log ratios by the response's length before they are compared")
     imitation: float = Field(0.0, description="weight of the chosen responses' own loss a token (RPO)")
-    pairs: int = Field(2000, ge=1, description="pairs made to learn from")
+    pairs: int = Field(3200, ge=1, description="pairs made to learn from")
     held_out: int = Field(400, ge=1, description="pairs made of held-out documents")
-    prompt_tokens: int = Field(64, ge=1, description="tokens of a prompt, at most")
-    response_tokens: int = Field(64, ge=1, description="tokens of a response, at most")
+    prompt_tokens: Annotated[int | None, BeforeValidator(_words)] = Field(
+        None, ge=1, description="tokens of a prompt that is made, at most; none: 64, or what the model reads"
+    )
+    response_tokens: Annotated[int | None, BeforeValidator(_words)] = Field(
+        None, ge=1, description="tokens of a response that is made, at most; none: 64, or half of what the model reads"
+    )
     kinds: Annotated[tuple[str, ...], BeforeValidator(lambda value: _listed(_words(value)))] = Field(
-        (), description="ways to make worse responses, divided by commas; none: all"
+        (), description="ways to make worse responses, divided by commas, twice for twice as many; none: all"
     )
 
 

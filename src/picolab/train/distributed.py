@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,12 +23,14 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from picolab.data.batch import Batch
+from picolab.data.batch import Rows
 from picolab.errors import BadInput, BadSetting
+
+R = TypeVar("R", bound=Rows)
 
 
 class Loss(Protocol):
-    """What an objective gives: a mean to make small, the sum behind it, over how many positions."""
+    """What an objective gives: a mean to make small, the sum behind it, over how many terms, and sums of other figures."""
 
     @property
     def mean(self) -> Tensor: ...
@@ -36,12 +38,14 @@ class Loss(Protocol):
     def total(self) -> Tensor: ...
     @property
     def count(self) -> int: ...
+    @property
+    def figures(self) -> Mapping[str, Tensor]: ...
 
 
 class Objective(Protocol):
     """A model and a batch to a loss."""
 
-    def __call__(self, model: Any, batch: Batch) -> Loss: ...
+    def __call__(self, model: Any, batch: Any) -> Loss: ...
 
 
 class Trainee(nn.Module):
@@ -52,9 +56,9 @@ class Trainee(nn.Module):
         self.model = model
         self.objective = objective
 
-    def forward(self, batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Rows, weight: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         loss = self.objective(self.model, batch)
-        return loss.mean * weight, loss.total.detach()
+        return loss.mean * weight, loss.total.detach(), {name: sum_.detach() for name, sum_ in loss.figures.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,16 +99,15 @@ class World:
             trainee.model.set_requires_gradient_sync(wanted)
         return nullcontext()
 
-    def rows(self, batch: Batch) -> Batch:
+    def rows(self, batch: R) -> R:
         """This process's rows of a step's batch."""
-        height = batch.tokens.shape[0]
+        height = batch.height
         if height % self.size:
             raise BadSetting(
                 f"`training.batch_size` {height} cannot be shared by {self.size} processes",
                 hint="batch_size counts the rows of a whole step: make it a multiple of the processes",
             )
-        part = slice(self.rank * height // self.size, (self.rank + 1) * height // self.size)
-        return Batch(batch.tokens[part], batch.targets[part], batch.documents[part])
+        return batch.part(slice(self.rank * height // self.size, (self.rank + 1) * height // self.size))
 
     def sum(self, *values: float | Tensor) -> list[float]:
         """Each value added up over all processes."""

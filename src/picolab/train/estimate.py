@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from picolab.data.batch import Batch
+from picolab.data.batch import Rows
 from picolab.measure.memory import PeakMemory
 from picolab.train.events import Estimate
 from picolab.train.step import Stepper
@@ -20,7 +20,7 @@ ENOUGH_SECONDS = 1.0
 
 
 def estimate(
-    stepper: Stepper, batch: Callable[[int], Batch], *, first: int, steps: int, evaluation_seconds: float
+    stepper: Stepper, batch: Callable[[int], Rows], *, first: int, steps: int, evaluation_seconds: float
 ) -> Estimate:
     """Measure steps on the run's own next batches, without the optimizer; parameters stay as they are."""
     seconds: list[float] = []
@@ -30,8 +30,8 @@ def estimate(
         most = 4 if stepper.world.size == 1 else 2
         while len(seconds) < 2 or (len(seconds) < most and sum(seconds) < ENOUGH_SECONDS):
             start = time.perf_counter()
-            total, _ = stepper.gradients(first + len(seconds), batch(first + len(seconds)))
-            total.item()  # waits for the device
+            summed = stepper.gradients(first + len(seconds), batch(first + len(seconds)))
+            summed.total.item()  # waits for the device
             stepper.optimizer.zero_grad(set_to_none=True)
             seconds.append(time.perf_counter() - start)
     steady = sorted(seconds[1:])

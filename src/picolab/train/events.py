@@ -5,7 +5,8 @@ Started -> (Step | Evaluated | Sampled | Saved)* -> Stopped
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +52,10 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One optimizer step. `loss` in nats a token; `tokens` scored so far; rate and ETA from the latest steps."""
+    """One optimizer step. `loss` in nats a token; `tokens` scored so far; rate and ETA from the latest steps.
+
+    `figures` are what else the objective counts; then `loss` is in its unit.
+    """
 
     step: int
     steps: int
@@ -62,17 +66,19 @@ class Step:
     seconds: float
     tokens_per_second: float
     eta_seconds: float
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
-    """The validation loss, in nats a token and in bits a byte of text (None where bytes are unknown)."""
+    """The validation loss, in nats a token and in bits a byte of text (None where bytes are unknown), and what else was judged."""
 
     step: int
     loss: float
     bits_per_byte: float | None
     best: bool
     without_improvement: int
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,11 +12,11 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from picolab.data.batch import Batch
+from picolab.data.batch import Rows
 from picolab.errors import BadData, BadSetting, Diverged, PicolabError
 from picolab.measure.loss import Evaluation, evaluate
 from picolab.runs.folder import Run, create_run
@@ -72,7 +72,7 @@ def train(
 def _check_same_run(run: Run, task: Task) -> None:
     """Refuse to go on with other data, another model or another seed: that would be another run under the old name."""
     for name, (before, now) in differences(run.settings, task.settings).items():
-        if name == "seed" or name.split(".")[0] in ("data", "model"):
+        if name == "seed" or name.split(".")[0] in ("data", "model", "dpo"):
             raise BadSetting(
                 f"`{run.path}` was begun with `{name}` {before}, not {now}",
                 hint="leave it out to go on with the run, or start a new one without --resume",
@@ -198,6 +198,8 @@ class _Training:
         began = time.perf_counter()
         with self.precision.autocast():
             mine = evaluate(self.task.model, self.task.validation, n_bytes=self.task.validation_bytes)
+            if self.task.judge is not None:
+                mine = replace(mine, figures=self.task.judge(self.task.model))
         evaluation: Evaluation = self.world.agree(mine)
         self.evaluation_seconds = time.perf_counter() - began
         progress = self.progress
@@ -325,13 +327,13 @@ class _Reader:
     interruptions: Interruptions
     tokens: int = 0
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Rows]:
         self.tokens = 0
         for step in range(self.task.steps):
             if self.interruptions.received is not None:
                 raise _Interrupted
             batch = self.task.batch(step)
-            self.tokens += batch.scored
+            self.tokens += batch.n_tokens
             yield batch
 
 

@@ -108,6 +108,8 @@ class Record:
             "lr": None if taken is None else taken.lr,
             "grad_norm": None if taken is None else taken.grad_norm,
             "tokens_per_second": tokens_per_second,
+            **(taken.figures if taken is not None else {}),
+            **(evaluation.figures if evaluation is not None else {}),
         }
         if self.world.first:
             self.run.append_metrics({name: value for name, value in row.items() if value is not None})
@@ -124,6 +126,7 @@ class Record:
                 seconds=progress.seconds,
                 tokens_per_second=tokens_per_second,
                 eta_seconds=eta_seconds,
+                figures=taken.figures,
             )
         )
 
@@ -135,6 +138,7 @@ class Record:
                 bits_per_byte=evaluation.bits_per_byte,
                 best=progress.step > 0 and progress.without_improvement == 0,
                 without_improvement=progress.without_improvement,
+                figures=evaluation.figures,
             )
         )
 

@@ -1,16 +1,17 @@
 """One optimizer step: the gradient of the mean over all scored tokens of the step, however its rows are cut up.
 
-    pieces (accumulate) x ranks -> each piece's mean loss * (its tokens / all tokens) -> backward, added up -> clip -> AdamW
+    pieces (accumulate) x ranks -> each piece's mean loss * (its terms / all terms) -> backward, added up -> clip -> AdamW
 
-A plain mean over pieces would let a token in a piece with much padding weigh more than one elsewhere.
+A plain mean over pieces would let a token in a piece with much padding weigh more than one elsewhere. A term is what the objective
+averages over: a scored token, a pair.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from picolab.data.batch import Batch
+from picolab.data.batch import Rows
 from picolab.errors import BadData, Diverged
 from picolab.train.distributed import World
 from picolab.train.nonfinite import first_nonfinite
@@ -29,12 +30,25 @@ from picolab.train.schedules import Cosine
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Taken:
-    """What a step did: mean loss before it, gradient norm before clipping, learning rate, tokens learned from."""
+    """What a step did: mean loss before it, gradient norm before clipping, learning rate, tokens learned from.
+
+    `figures` are the means of whatever else the objective counts.
+    """
 
     loss: float
     grad_norm: float
     lr: float
     tokens: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summed:
+    """What the pieces of this process add up to, and over how many terms of all processes."""
+
+    total: Tensor
+    figures: Mapping[str, Tensor]
+    terms: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +65,15 @@ class Stepper:
     world: World
     seed: int
 
-    def take(self, step: int, batch: Batch) -> Taken:
+    def take(self, step: int, batch: Rows) -> Taken:
         """Learn from the rows of step `step`, counted from 0; `Diverged` leaves parameters and optimizer as they were."""
-        total, tokens = self.gradients(step, batch)
+        summed = self.gradients(step, batch)
         norm = self._clip()
-        # The one moment a step waits for the device: both numbers at once.
-        loss, grad_norm = torch.stack((total.float(), norm.float())).tolist()
+        # The one moment a step waits for the device: all numbers at once.
+        grad_norm, *sums = torch.stack([t.float() for t in (norm, summed.total, *summed.figures.values())]).tolist()
         if self.world.size > 1:
-            (loss,) = self.world.sum(loss)
-        loss /= tokens
+            sums = self.world.sum(*sums)
+        loss, *means = (value / summed.terms for value in sums)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise self._diverged(step, batch, loss)
         lr = self.schedule.at(step)
@@ -67,39 +81,41 @@ class Stepper:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return Taken(loss=loss, grad_norm=grad_norm, lr=lr, tokens=tokens)
+        figures = dict(zip(summed.figures, means, strict=True))
+        return Taken(loss=loss, grad_norm=grad_norm, lr=lr, tokens=batch.n_tokens, figures=figures)
 
-    def gradients(self, step: int, batch: Batch) -> tuple[Tensor, int]:
-        """Fill the gradients; the sum of this process's losses, and how many tokens all processes scored."""
+    def gradients(self, step: int, batch: Rows) -> Summed:
+        """Fill the gradients; the sums of this process's losses and figures."""
         seed_everything(self.seed, step, self.world.rank, self.world.device)
         if not self.model.training:
             self.model.train()
         pieces = list(self._pieces(batch))
         counts = [piece.scored for piece in pieces]
-        tokens = int(self.world.sum(float(sum(counts)))[0])
-        if tokens == 0:
+        terms = int(self.world.sum(float(sum(counts)))[0])
+        if terms == 0:
             raise BadData(
                 f"step {step + 1} has no token to learn from", hint="its rows are all padding: is the corpus empty?"
             )
         total = torch.zeros((), device=self.world.device)
+        figures: dict[str, Tensor] = {}
         for number, (piece, count) in enumerate(zip(pieces, counts, strict=True), start=1):
             # DDP and FSDP average over the ranks; times their number, that is a sum.
-            weight = torch.full((), count / tokens * self.world.size, device=self.world.device)
+            weight = torch.full((), count / terms * self.world.size, device=self.world.device)
             with self.world.synchronising(self.trainee, number == len(pieces)):
                 with self.precision.autocast():
-                    share, summed = self.trainee(piece.to(self.world.device), weight)
+                    share, summed, counted = self.trainee(piece.to(self.world.device), weight)
                 share.backward()
             total += summed
-        return total, tokens
+            figures = {name: value + figures.get(name, 0) for name, value in counted.items()}
+        return Summed(total=total, figures=figures, terms=terms)
 
-    def _pieces(self, batch: Batch) -> Iterator[Batch]:
+    def _pieces(self, batch: Rows) -> Iterator[Rows]:
         mine = self.world.rows(batch)
-        height = mine.tokens.shape[0]
+        height = mine.height
         pieces = min(self.accumulate, height)
         bounds = [height * i // pieces for i in range(pieces + 1)]
         for start, stop in pairwise(bounds):
-            rows = slice(start, stop)
-            yield Batch(mine.tokens[rows], mine.targets[rows], mine.documents[rows])
+            yield mine.part(slice(start, stop))
 
     def _clip(self) -> Tensor:
         """Shrink the gradients to the global norm `clip`; their norm before."""
@@ -108,7 +124,7 @@ class Stepper:
         norm = nn.utils.clip_grad_norm_(parameters, self.clip or math.inf)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
-    def _diverged(self, step: int, batch: Batch, loss: float) -> Diverged:
+    def _diverged(self, step: int, batch: Rows, loss: float) -> Diverged:
         seed_everything(self.seed, step, self.world.rank, self.world.device)
         one = torch.ones((), device=self.world.device)
         passes = [partial(self._loss_again, piece.to(self.world.device), one) for piece in self._pieces(batch)]
@@ -120,7 +136,7 @@ class Stepper:
             hint="lower --lr, lengthen --warmup, or use --dtype float32",
         )
 
-    def _loss_again(self, batch: Batch, weight: Tensor) -> Tensor:
+    def _loss_again(self, batch: Rows, weight: Tensor) -> Tensor:
         with self.precision.autocast():
             share: Tensor = self.trainee(batch, weight)[0]
         return share
