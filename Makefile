@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/base                 ## four kinds of language model, side by side, in a minute
 	$(BIN)/picolab demo
 
-test: $(VENV)/dev                  ## every test
-	$(BIN)/python -m pytest
+test: $(VENV)/dev                  ## every test, on all cores
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: lint types layers test docs-check   ## everything a change must pass
 

@@ -220,9 +220,8 @@ def run_faults(
             scores["detected"].add(trial.detected, told)
             scores["born at the right place"].add(bool(trial.located), f"{told}, not {trial.place}")
             scores["named first"].add(bool(trial.named), told)
-            scores["another cause named"].add(
-                bool(trial.named) or not trial.told[:1] or trial.told[0] == case.cause, told
-            )
+            among = verdict.born[0].causes if verdict.born else ()
+            scores["another cause named"].add(not among or case.cause in among, told)
     return views, baselines, distinct
 
 
@@ -454,7 +453,9 @@ class Table:
             print(f"  missed, {what}: {miss}"[:400], file=sys.stderr)
 
 
-PARTS = ("faults", "pairs", "strange", "healthy", "laws", "around", "times")
+PARTS = ("faults", "pairs", "strange", "healthy", "laws", "around")
+TIMES = "times"
+"""A table of its own: only a quiet machine says how long it takes."""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -508,28 +509,39 @@ def main(args: argparse.Namespace) -> int:
         for kind, score in kinds.items():
             table.add(f"faults of {kind} detected by laws", score, 0.9)
         table.add("the same written rightly: no alarm", right, 1.0)
-    if "times" in args.only:
-        for name, seconds in run_times(not args.small).items():
-            limit = next(limit for start, limit in LIMITS.items() if name.startswith(start))
-            table.rows.append([f"time: {name}", f"{seconds:.1f} s", f"at most {limit:.0f} s"])
-            if seconds > limit:
-                table.missed.append(f"time: {name}")
     notes += [
         "all places: every named value of every pass; five arrays: "
         + ", ".join(sorted(FEW))
         + " (q_rope, or q where nothing is rotated)",
         "the right place: with all places the first at which the broken model departs, with fewer the bracket that holds it",
-        "where less is shown several causes may give the same numbers; then one is named, and the others count as missed",
+        "where less is shown several causes may give the same numbers; then all are told, and only the first counts as named",
         f"a text of {len(SCHEDULE.tokens)} random tokens, {SCHEDULE.prefill} at once, then one by one; {args.pairs} random pairs",
         "goals missed: " + ("; ".join(table.missed) or "none"),
     ]
     print(file=sys.stderr)
-    if set(args.only) == set(PARTS):
+    if set(PARTS) <= set(args.only):
         finish("diagnosis", "Faults found, located and named", ["what", "measured", "goal"], table.rows, notes)
     else:
         for row in table.rows:
             print(" | ".join(row))
-    return 1 if table.missed else 0
+    missed = table.missed
+    if TIMES in args.only:
+        rows, slow = timed(not args.small)
+        finish("diagnosis_times", "How long diagnosis takes", ["what", "measured", "goal"], rows,
+               ["medians of three after one; the large model once", "goals missed: " + ("; ".join(slow) or "none")])  # fmt: skip
+        missed += slow
+    return 1 if missed else 0
+
+
+def timed(big: bool) -> tuple[list[list[str]], list[str]]:
+    """The rows, and what took too long."""
+    rows, slow = [], []
+    for name, seconds in run_times(big).items():
+        limit = next(limit for start, limit in LIMITS.items() if name.startswith(start))
+        rows.append([name, f"{seconds:.1f} s", f"at most {limit:.0f} s"])
+        if seconds > limit:
+            slow.append(name)
+    return rows, slow
 
 
 def arguments() -> argparse.Namespace:
@@ -539,7 +551,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=list(PARTS), help="some parts; nothing is then kept"
+        "--only",
+        nargs="+",
+        choices=(*PARTS, TIMES),
+        default=[*PARTS, TIMES],
+        help="some parts; the table of faults is kept only whole",
     )
     parser.add_argument("--small", action="store_true", help="leave the large model out")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")

@@ -232,3 +232,17 @@ def test_more_tokens_than_the_reference_reads_are_refused():
 def test_a_model_compared_with_itself_is_equal_bit_for_bit():
     verdict = diff(twin("gpt2"), recording(walk(Anatomy(twin("gpt2")), SCHEDULE)))
     assert verdict.verdict == "equal" and verdict.before == 0 and verdict.first_divergence is None
+
+
+@pytest.mark.parametrize("sites", [{"blocks.0.resid_post", "blocks.1.resid_post", "logits"}, {"logits"}])
+def test_where_several_causes_give_the_same_numbers_all_are_told_and_no_leads(sites):
+    verdict = diff(twin("llama"), faulty("llama", example("llama", "weight-unloaded"), sites=sites))
+    assert set(verdict.born[0].causes) == {"residual-missing", "weight-unloaded"}
+    assert all(told.certain for told in verdict.born[0].explanations)
+    assert "`residual-missing` or `weight-unloaded` at" in verdict.says
+
+
+def test_the_place_itself_tells_a_matrix_of_zeros_from_a_layer_that_is_not_added():
+    sites = {"blocks.1.mlp.up", "blocks.1.resid_post", "logits"}
+    verdict = diff(twin("llama"), faulty("llama", example("llama", "weight-unloaded"), sites=sites))
+    assert verdict.born[0].causes == ("weight-unloaded",) and len(verdict.born[0].explanations) == 1

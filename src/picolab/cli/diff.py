@@ -156,6 +156,8 @@ def _show(verdict: Verdict, engine: str) -> None:
 
 
 def _show_born(number: int, born: Born) -> None:
+    from picolab.diagnose.verdict import SEVERAL
+
     console.show("")
     when = born.phase if born.phase == "prefill" else f"decode step {born.step}"
     also = f", and at {len(born.also)} more places" if born.also else ""
@@ -176,3 +178,5 @@ def _show_born(number: int, born: Born) -> None:
             console.show(f"           explains {100 * told.explained:.4f} % of the error, leaves {told.residual:.1e}")
         if told.look_for and told.certain:
             console.show(Text(f"           look for {told.look_for}"))
+    if len(born.causes) > 1:
+        console.show(f"   {SEVERAL[0].lower()}{SEVERAL[1:]}")

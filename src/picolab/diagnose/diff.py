@@ -30,7 +30,7 @@ from picolab.diagnose.rounds import faults_of
 from picolab.diagnose.target import dtype_of, recording_of_module
 from picolab.diagnose.tokens import incomparable
 from picolab.diagnose.undone import harmless
-from picolab.diagnose.verdict import Pair, Verdict
+from picolab.diagnose.verdict import UNKNOWN, Pair, Verdict
 from picolab.diagnose.walk import Key, Schedule, difference, schedule_of, walk
 from picolab.errors import BadInput
 from picolab.models.contract import LanguageModel
@@ -183,7 +183,9 @@ def summary(verdict: Verdict) -> str:
     if verdict.verdict == "noise":
         what = f"logits differ by {verdict.before:.1e}" if shown else "what both show differs by no more than rounding"
         return f"both compute the same function: {what}, rounding explains {verdict.noise_floor:.1e}"
-    named = ", ".join(f"`{born.cause}` at {born.site}" for born in verdict.born)
+    named = ", ".join(
+        " or ".join(f"`{name}`" for name in born.causes or (UNKNOWN,)) + f" at {born.site}" for born in verdict.born
+    )
     what = f"logits differ by {verdict.before:.2g}" if shown else "no logits are shown"
     proof = f"; the reference with the mistakes found differs by {verdict.remaining:.1e}" if shown else ""
     return f"{what}: {named or 'nothing is born at a place both show'}{proof}"

@@ -68,7 +68,7 @@ def _born(
     # Of explanations that are certain those count that leave no more faults than the best does.
     certain = [e for e in told if e.certain and e.still_born == told[0].still_born]
     leads = [e for e in told if not e.certain and e.explained > 0.5]
-    explanations = [_told(e, causes) for e in (*certain, *leads)]
+    explanations = list({(one.cause, one.says): one for one in (_told(e, causes) for e in (certain or leads))}.values())
     if description is not None:
         explanations.insert(0, unexplained(description, first.added, among=len(first.lines)))
     return Born(

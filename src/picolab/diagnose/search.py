@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from torch import Tensor
 
@@ -91,7 +91,7 @@ def explain(evidence: Evidence, stretches: Sequence[Stretch], causes: Iterable[C
     alone: dict[Bend, list[Bend]] = {}
     for cause in causes:
         if cause.places & set(case.suspects):
-            for bend in cause.propose(case):
+            for bend in filter(_has_numbers, cause.propose(case)):
                 everywhere, *single = _variants(bend, case, first)
                 alone.setdefault(everywhere, []).extend(single)
     left = {bend: evidence.left(first, bend) for bend in alone}
@@ -126,6 +126,19 @@ def _case(evidence: Evidence, stretches: Sequence[Stretch]) -> Case:
         suspects=tuple(dict.fromkeys(local(line) for line in stretches[0].lines)),
         born=tuple(stretch.key for stretch in stretches),
     )
+
+
+def _has_numbers(bend: Bend) -> bool:
+    """Whether every parameter recovered is one: from values that are not finite come parameters that would explain anything."""
+    return all(_finite(getattr(bend, each.name)) for each in fields(bend))
+
+
+def _finite(parameter: object) -> bool:
+    if isinstance(parameter, tuple):
+        return all(map(_finite, parameter))
+    if isinstance(parameter, Tensor):
+        return bool(parameter.isfinite().all())
+    return not isinstance(parameter, float) or math.isfinite(parameter)
 
 
 def _variants(bend: Bend, case: Case, first: Stretch) -> list[Bend]:

@@ -4,6 +4,7 @@ attention_norm differs, q k v do not       the norm's weight is folded into the 
 q_rope k_rope differ, scores do not        queries and keys turned, scaled or ordered together
 mixed differs, out does not                heads in another order, and the output projection with them
 logits differ by one number a token        a constant, which softmax does not see
+a NaN at a place, none after it            the array was written down wrongly
 """
 
 from __future__ import annotations
@@ -37,7 +38,13 @@ def harmless(
 ) -> tuple[str, ...]:
     """Notes on what differs although both compute the same; nothing where all places agree."""
     off = {key for key in values if key in natural and key.phase == "prefill" and differs(key)}
-    notes = []
+    broken = {key: n for key in off if (n := _not_finite(natural[key], values[key]))}
+    off -= broken.keys()
+    notes = [
+        f"{key.site} holds {n} number{'s that are' if n > 1 else ' that is'} not finite, and all after it is right: the array was"
+        " written down wrongly"
+        for key, n in broken.items()
+    ]
     settled: set[str] = set()
     for inside, after, says in STAGES:
         wrong = [key for key in off if local(key.site) in inside and local(key.site) not in settled]
@@ -50,6 +57,11 @@ def harmless(
         told = _how(natural, values, wrong)
         notes.append(f"{says}, in block {', '.join(map(str, layers))}{told}; no fault")
     return (*notes, *_gauge(natural, values))
+
+
+def _not_finite(right: Tensor, value: Tensor) -> int:
+    """How many numbers are not finite that should be."""
+    return int((value.isfinite() < right.isfinite()).sum()) if value.shape == right.shape else 0
 
 
 def _how(natural: Mapping[Key, Tensor], values: Mapping[Key, Tensor], wrong: list[Key]) -> str:

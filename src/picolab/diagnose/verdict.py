@@ -14,6 +14,9 @@ from picolab.diagnose.exhibit import Exhibit
 
 UNKNOWN = "unknown"
 
+SEVERAL = "Any one of the certain causes gives the same numbers at all places shown; more arrays would tell which"
+"""What is said where several are certain."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Told:
@@ -50,6 +53,11 @@ class Born:
     def cause(self) -> str:
         """The first cause's name, if it is certain."""
         return self.explanations[0].cause if self.explanations and self.explanations[0].certain else UNKNOWN
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """Every cause that is certain, each once: where there are several, they give the same numbers at all places shown."""
+        return tuple(dict.fromkeys(told.cause for told in self.explanations if told.certain))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -80,6 +80,8 @@ def find_layout(ask: Ask, vocab_size: int | None, *, one_text: bool = False) -> 
     for batch, time in ((1, time) if one_text else (batch, time) for batch, time in SIZES):
         returned = ask(torch.zeros((batch, time), dtype=torch.int64))
         values = [(way, value) for way, value in _values(returned) if value.is_floating_point()]
+        if any(value.is_meta for _, value in values):
+            raise BadInput("what the model returns lies on the device `meta`, where shapes have no numbers", hint=_HINT)
         shapes = [str(tuple(value.shape)) for _, value in values]
         fitting = [layout for way, value in values for layout in _layouts(way, value, batch, time)]
         options = fitting if options is None else [layout for layout in options if layout in fitting]

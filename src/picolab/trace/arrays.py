@@ -51,7 +51,10 @@ def place_in(folder: Path, name: str) -> Path:
         outside = Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve())
         plain = outside or stat.S_ISREG(path.stat().st_mode)  # not a pipe, which would keep us waiting
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadData(f"`{path}` is missing, and the bundle names it") from error
+        raise BadData(
+            f"`{path}` is missing, and the bundle names it",
+            hint="arrays lie beside trace.json, one a file or all in tensors.safetensors: was a file left behind?",
+        ) from error
     except (ValueError, OSError, RuntimeError) as error:  # a name no file can have, a link that leads to itself
         raise BadData(f"`{name!r:.80}` in `{folder}` cannot be opened: {reason(error)}") from error
     if outside:

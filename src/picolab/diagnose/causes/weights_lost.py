@@ -4,7 +4,8 @@
     scaled     W times a number: a quantisation scale forgotten,           y = c W x + b, c recovered
                a parametrisation's ratio, a merge applied twice
 
-A matrix left with random initial values cannot be proved from what comes out of it; it is described, not named.
+A matrix left with random initial values cannot be proved from what comes out of it; it is described, not named. Where what a matrix
+makes is not shown, only zeros are tried: nothing comes out of them, whatever goes in.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from picolab.diagnose.anatomy import LINEAR, Anatomy
 from picolab.diagnose.causes.cause import Bend, Case, Sight, close
 from picolab.diagnose.causes.weights import At, LinearCause, finish, outcome
-from picolab.diagnose.walk import Pass
+from picolab.diagnose.walk import Pass, local
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +80,17 @@ class WeightUnloadedCause(LinearCause):
 
     def propose(self, case: Case) -> Iterable[Bend]:
         for of in self.lines(case):
-            for sight in _shown(case, of):
-                for bias_too in (False, True) if sight.line.bias is not None else (False,):
-                    number = _constant(sight, bias_too)
-                    if number is not None:
-                        yield WeightUnloaded(
-                            of=of, number=number, bias_too=bias_too, layers=case.layers([of]), phases=case.phases
-                        )
-                break
+            sight = next(_shown(case, of), None)
+            if sight is None:
+                if _has(case.anatomy, of):
+                    yield WeightUnloaded(of=of, layers=case.layers([of]), phases=case.phases)
+                continue
+            for bias_too in (False, True) if sight.line.bias is not None else (False,):
+                number = _constant(sight, bias_too)
+                if number is not None:
+                    yield WeightUnloaded(
+                        of=of, number=number, bias_too=bias_too, layers=case.layers([of]), phases=case.phases
+                    )
 
     def examples(self, anatomy: Anatomy) -> Sequence[Bend]:
         return [WeightUnloaded(of=of, layers=frozenset({1})) for of in ("mlp.up",) if _has(anatomy, of)]
@@ -152,5 +156,4 @@ def _constant(sight: Sight, bias_too: bool) -> float | None:
 
 
 def _has(anatomy: Anatomy, of: str) -> bool:
-    line = anatomy.lines.get(f"blocks.1.{of}")
-    return line is not None and line.weight is not None
+    return any(line.weight is not None for site, line in anatomy.lines.items() if local(site) == of)

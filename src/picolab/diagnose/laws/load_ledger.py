@@ -31,6 +31,9 @@ DIGITS = 2e-3
 EDGE = 1.06
 """Of the largest singular value of random numbers, s (sqrt(rows) + sqrt(columns)) (Marchenko and Pastur); learning exceeds it."""
 
+ALONE = 64
+"""The least side of a matrix with no like in other blocks: a smaller one that has learned may well look drawn."""
+
 Print = tuple[int, float, float]
 """Numbers, their sum, and their sum of squares."""
 
@@ -205,6 +208,7 @@ def _fresh(weights: Mapping[str, Tensor], patient: Patient) -> str | None:
         for names in roles.values()
         for n in names
         if n in shaped and 2 * len(shaped & set(names)) <= max(len(names), 2)
+        if len(names) > 1 or min(matrices[n].shape) >= ALONE
     }
     depth = max(len(names) for names in roles.values())
     drawn = [name for name in matrices if name in odd and _has_a_usual_size(matrices[name], depth)]

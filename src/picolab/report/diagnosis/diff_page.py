@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from picolab.diagnose.exhibit import Exhibit
 from picolab.diagnose.pages import page_of
-from picolab.diagnose.verdict import UNKNOWN, Born, Pair, Told, Verdict
+from picolab.diagnose.verdict import SEVERAL, UNKNOWN, Born, Pair, Told, Verdict
 from picolab.report import figures
 from picolab.report.diagnosis import heat
 from picolab.report.diagnosis.error_picture import draw_errors
@@ -47,9 +47,11 @@ class CauseShown:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaultShown:
-    """One fault; `data` are the numbers behind its pictures."""
+    """One fault; `name` its cause, or those that explain it equally; `data` are the numbers behind its pictures."""
 
     number: int
+    name: str
+    several: str
     site: str
     when: str
     lines: tuple[str, ...]
@@ -256,6 +258,8 @@ def _fault(number: int, born: Born, verdict: Verdict) -> FaultShown:
     )  # fmt: skip
     return FaultShown(
         number=number,
+        name=" or ".join(born.causes or (UNKNOWN,)),
+        several=SEVERAL if len(born.causes) > 1 else "",
         site=born.site,
         when=when,
         lines=born.lines,
