@@ -24,7 +24,7 @@ from picolab.diagnose.walk import Key, Pass, Schedule, local
 from picolab.trace.sites import layer_of
 
 LEADS = 3
-"""Explanations that leave something and are told all the same."""
+"""Explanations that leave something and are told all the same, where nothing is certain."""
 
 GRID, SECTIONS, GOLDEN = 13, 34, (math.sqrt(5) - 1) / 2
 
@@ -104,8 +104,10 @@ def explain(evidence: Evidence, stretches: Sequence[Stretch], causes: Iterable[C
         turned = [_dialled(evidence, bend, first, before) for bend in _dials([*alone, *narrow], case)]
         left |= {bend: evidence.left(first, bend) for bend in turned}
     good = [bend for bend, rest in left.items() if rest <= allowed]
-    leads = sorted((bend for bend in left if bend not in good), key=left.__getitem__)[:LEADS]
-    tried = [_tried(evidence, bend, first) for bend in (*good, *leads)]
+    tried = [_tried(evidence, bend, first) for bend in good]
+    if not any(one.certain for one in tried):
+        leads = sorted((bend for bend in left if bend not in good), key=left.__getitem__)[:LEADS]
+        tried += [_tried(evidence, bend, first) for bend in leads]
     return sorted(tried, key=lambda e: (not e.certain, e.still_born, round(-e.taken, 6)))
 
 
