@@ -27,6 +27,7 @@ layers: $(VENV)/dev
 docs: $(VENV)/dev                  ## write again what is generated in the documents
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/learn/show.py
+	$(BIN)/python docs/findings/show.py
 
 docs-check: $(VENV)/dev
 	$(BIN)/python docs/generate.py --check

@@ -85,9 +85,29 @@ def main() -> int:
             stale.append(name)
             if "--check" not in sys.argv:
                 path.write_text(after, encoding="utf-8")
+    stale += _findings(check="--check" in sys.argv)
     if stale:
         print(("out of step: " if "--check" in sys.argv else "written: ") + ", ".join(stale))
     return 1 if stale and "--check" in sys.argv else 0
+
+
+def _findings(*, check: bool) -> list[str]:
+    """The pages of laws and causes that are out of step, or belong to none; written again or removed unless only checked."""
+    sys.path.insert(0, str(ROOT / "docs" / "findings"))
+    from generate_findings import pages
+
+    made = pages()
+    there = {str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "findings").glob("*.md")}
+    stale = [
+        name for name, text in made.items() if name not in there or (ROOT / name).read_text(encoding="utf-8") != text
+    ]
+    left = sorted(there - set(made))
+    if not check:
+        for name in stale:
+            (ROOT / name).write_text(made[name], encoding="utf-8")
+        for name in left:
+            (ROOT / name).unlink()
+    return [*stale, *left]
 
 
 def _says(path: Path) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import runpy
 import shlex
 import sys
 import tempfile
@@ -26,6 +27,9 @@ PAGES = ("README.md", *sorted(path.name for path in HERE.glob("[1-9]-*.md")))
 CODE = re.compile(r"```(sh|python)\n(.*?)```\n", re.DOTALL)
 SHOWN = re.compile(r"(<!-- shown(?:: (.*?))? -->\n)```text\n(.*?)```\n(<!-- end -->)", re.DOTALL)
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
+FINE, VERDICT, JUDGES = (0,), (0, 1), ("doctor", "diff")
+"""Exit codes of commands that succeed; a judge succeeds with a bad verdict, too."""
+
 CLOSE = Decimal("0.03")
 NOTHING = Decimal("1e-5")
 """A number below is what rounding left."""
@@ -34,10 +38,11 @@ NOTHING = Decimal("1e-5")
 def regenerated(folder: Path) -> dict[str, str]:
     """Every page with what its commands print now; they are run in `folder`, where the trained model stays."""
     with chdir(folder):
-        return {name: _page((HERE / name).read_text(encoding="utf-8")) for name in PAGES}
+        return {name: page((HERE / name).read_text(encoding="utf-8")) for name in PAGES}
 
 
-def _page(text: str) -> str:
+def page(text: str) -> str:
+    """A page with what its blocks print now; they run in the current folder."""
     names: dict[str, Any] = {}
     parts, at, printed = [], 0, ""
     for found in sorted([*CODE.finditer(text), *SHOWN.finditer(text)], key=re.Match.start):
@@ -69,9 +74,20 @@ def _run(language: str, code: str, names: dict[str, Any]) -> str:
             exec(compile(code, "lesson", "exec"), names)
         else:
             for program, *words in commands(code):
-                if program != "picolab" or main(words) != 0:
+                if program == "python":
+                    _script(*words)
+                elif program != "picolab" or main(words) not in (VERDICT if words[0] in JUDGES else FINE):
                     raise RuntimeError(f"`{shlex.join([program, *words])}` failed: {aside.getvalue()}")
     return printed.getvalue()
+
+
+def _script(path: str, *words: str) -> None:
+    """What `python PATH WORDS` does."""
+    before, sys.argv = sys.argv, [path, *words]
+    try:
+        runpy.run_path(path, run_name="__main__")
+    finally:
+        sys.argv = before
 
 
 def excerpt(printed: str, wanted: str | None) -> str:

@@ -10,7 +10,7 @@ from picolab.diagnose.diff import diff
 from picolab.diagnose.walk import local, walk
 from picolab.errors import BadInput
 
-from faulty_twins import FEW, SCHEDULE, TOKENS, causes, example, faulty, of_model, recording, twin
+from faulty_twins import FEW, SCHEDULE, TOKENS, anatomy, causes, example, faulty, of_model, recording, twin
 
 # The same function, computed otherwise.
 
@@ -98,9 +98,21 @@ def test_the_types_of_two_models_are_known_to_the_comparison():
             assert verdict.verdict == "noise" and verdict.born == (), (name, dtype)
 
 
-def test_numbers_rounded_to_bfloat16_are_a_fault_where_float32_is_claimed():
-    verdict = diff(twin("llama"), of_model(copy.deepcopy(twin("llama")).bfloat16()))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_numbers_rounded_to_a_coarser_type_are_a_fault_of_that_type_where_float32_is_claimed(dtype):
+    verdict = diff(twin("llama"), of_model(copy.deepcopy(twin("llama")).to(dtype)))
     assert verdict.verdict == "diverged" and causes(verdict) == ["dtype-noise"]
+    (told,) = verdict.born[0].explanations
+    assert told.evidence["computes in"] == str(dtype).removeprefix("torch.")
+
+
+def test_one_wrong_theta_in_all_blocks_is_told_once_with_all_its_places():
+    verdict = diff(twin("llama"), faulty("llama", example("llama", "rope-theta", "10000")))
+    (born,) = verdict.born
+    said = [(told.cause, told.says) for told in born.explanations]
+    assert said[0][0] == "rope-theta" and len(said) == len(set(said))
+    turned = {site for site in anatomy("llama").sites if local(site) in ("attention.q_rope", "attention.k_rope")}
+    assert {born.site, *born.also} == turned
 
 
 class Another:

@@ -85,16 +85,24 @@ def _settings(runs: Path) -> Listing:
 
 def _laws(runs: Path) -> Listing:
     from picolab.diagnose.laws.catalogue import LAWS
+    from picolab.diagnose.pages import FOLDER, page_of
 
-    rows = [{"name": law.name, "id": law.id, "says": law.says, "look_for": law.hint} for law in LAWS]
-    return "laws: what picolab doctor asks", ("name", "id", "says"), rows
+    rows = [
+        {"name": law.name, "id": law.id, "says": law.says, "look_for": law.hint, "page": page_of(law.name)}
+        for law in LAWS
+    ]
+    return f"laws: what picolab doctor asks; {FOLDER}/NAME.md tells more", ("name", "id", "says"), rows
 
 
 def _causes(runs: Path) -> Listing:
     from picolab.diagnose.causes.catalogue import CATALOGUE
+    from picolab.diagnose.pages import FOLDER, page_of
 
-    rows = [{"name": cause.name, "says": cause.says, "look_for": cause.look_for} for cause in CATALOGUE]
-    return "causes: what picolab diff can name", ("name", "says"), rows
+    rows = [
+        {"name": cause.name, "says": cause.says, "look_for": cause.look_for, "page": page_of(cause.name)}
+        for cause in CATALOGUE
+    ]
+    return f"causes: what picolab diff can name; {FOLDER}/NAME.md tells more", ("name", "says"), rows
 
 
 def _runs(runs: Path) -> Listing:

@@ -20,7 +20,9 @@ from picolab.diagnose.walk import Key, Schedule, difference
 from picolab.trace.sites import layer_of
 
 CAUSE = "dtype-noise"
-COARSE = (torch.float16, torch.bfloat16)
+COARSE = (torch.bfloat16, torch.float16)
+"""In this order: float16 can hold nearly every bfloat16 number, and bfloat16 hardly any of float16's."""
+
 EXEMPT = ("scores", "probs", "logits")
 """Places that engines keep in float32 beside coarser streams."""
 

@@ -68,7 +68,7 @@ def _born(
     # Of explanations that are certain those count that leave no more faults than the best does.
     certain = [e for e in told if e.certain and e.still_born == told[0].still_born]
     leads = [e for e in told if not e.certain and e.explained > 0.5]
-    explanations = list({(one.cause, one.says): one for one in (_told(e, causes) for e in (certain or leads))}.values())
+    explanations = _once([_told(e, causes) for e in certain or leads])
     if description is not None:
         explanations.insert(0, unexplained(description, first.added, among=len(first.lines)))
     return Born(
@@ -81,6 +81,14 @@ def _born(
         explanations=tuple(explanations),
         also=tuple(dict.fromkeys(s.until for s in same if s.until != first.until)),
     )
+
+
+def _once(explanations: Sequence[Told]) -> list[Told]:
+    """Each mistake once, as it is told best: a number recovered twice, from queries and from keys, has two last digits."""
+    said: dict[tuple[str, str], Told] = {}
+    for told in explanations:
+        said.setdefault((told.cause, told.says), told)
+    return list(said.values())
 
 
 def unexplained(description: Description, added: float, *, among: int = 1) -> Told:
