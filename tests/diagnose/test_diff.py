@@ -258,3 +258,16 @@ def test_the_place_itself_tells_a_matrix_of_zeros_from_a_layer_that_is_not_added
     sites = {"blocks.1.mlp.up", "blocks.1.resid_post", "logits"}
     verdict = diff(twin("llama"), faulty("llama", example("llama", "weight-unloaded"), sites=sites))
     assert verdict.born[0].causes == ("weight-unloaded",) and len(verdict.born[0].explanations) == 1
+
+
+def test_of_two_mistakes_one_in_all_blocks_is_told_with_all_though_five_arrays_show_one_block():
+    theta = example("llama", "rope-theta")
+    lost = example("llama", "weight-unloaded")
+    verdict = diff(twin("llama"), faulty("llama", theta, lost, sites=FEW))
+    first, second = verdict.born
+    assert (
+        first.causes == ("rope-theta",)
+        and len(first.explanations) == 1
+        and " in block " not in first.explanations[0].says
+    )
+    assert "weight-unloaded" in second.causes and verdict.remaining < 1e-4

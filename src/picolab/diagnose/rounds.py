@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from torch import Tensor
 
@@ -66,9 +66,9 @@ def _born(
     description: Description | None,
 ) -> Born:
     # Of explanations that are certain those count that leave no more faults than the best does.
-    certain = [e for e in told if e.certain and e.still_born == told[0].still_born]
+    certain = _simplest([e for e in told if e.certain and e.still_born == told[0].still_born])
     leads = [e for e in told if not e.certain and e.explained > 0.5]
-    explanations = _once([_told(e, causes) for e in certain or leads])
+    explanations = [_told(e, causes) for e in certain or leads]
     if description is not None:
         explanations.insert(0, unexplained(description, first.added, among=len(first.lines)))
     return Born(
@@ -83,12 +83,28 @@ def _born(
     )
 
 
-def _once(explanations: Sequence[Told]) -> list[Told]:
-    """Each mistake once, as it is told best: a number recovered twice, from queries and from keys, has two last digits."""
-    said: dict[tuple[str, str], Told] = {}
-    for told in explanations:
-        said.setdefault((told.cause, told.says), told)
-    return list(said.values())
+def _simplest(certain: Sequence[Explanation]) -> list[Explanation]:
+    """Each mistake once, as it is told best: a number recovered twice, from queries and from keys, has two last digits.
+
+    A list of numbers fitted to the tensors says less than a mistake that needs none, where both explain.
+    """
+    plain = [e for e in certain if not _lists(e.bend)] or certain
+    best: dict[object, Explanation] = {}
+    for e in sorted(plain, key=lambda e: e.residual):
+        best.setdefault(_but_for_numbers(e.bend), e)
+    return [e for e in plain if best[_but_for_numbers(e.bend)] is e]
+
+
+def _but_for_numbers(bend: Bend) -> object:
+    values = ((each.name, getattr(bend, each.name)) for each in fields(bend))
+    return type(bend), tuple((name, value) for name, value in values if not isinstance(value, float))
+
+
+def _lists(value: object) -> bool:
+    """Whether a tuple of fitted numbers is among the parameters."""
+    if isinstance(value, Bend):
+        return any(_lists(getattr(value, each.name)) for each in fields(value))
+    return isinstance(value, tuple) and any(isinstance(one, float) or _lists(one) for one in value)
 
 
 def unexplained(description: Description, added: float, *, among: int = 1) -> Told:

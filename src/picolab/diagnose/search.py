@@ -205,9 +205,27 @@ def _tried(evidence: Evidence, bend: Bend, first: Stretch) -> Explanation:
         taken=_share(total, rest),
         residual=after[first.key],
         still_born=sum(after[key] > allowed[key] for key in after),
-        # Where another mistake is born as well, this one must at least take its own share away.
-        certain=all(after[key] <= allowed[key] or (key != first.key and after[key] < before[key]) for key in touched),
+        certain=after[first.key] <= allowed[first.key] and _harms_nothing(before, after, allowed, first.key, touched),
     )
+
+
+def _harms_nothing(
+    before: Mapping[Key, float],
+    after: Mapping[Key, float],
+    allowed: Mapping[Key, float],
+    first: Key,
+    touched: Sequence[Key],
+) -> bool:
+    """Whether a mistake that explains the first place is at home in the others that it touches.
+
+    Where another mistake is born as well this one takes its own share away, and less is left; or more, since errors may have
+    cancelled, and then it must have explained a third place to the last digit. What was right stays right.
+    """
+    others = [key for key in touched if key != first]
+    if any(before[key] <= allowed[key] < after[key] for key in others):
+        return False
+    explained = any(after[key] <= allowed[key] < before[key] for key in others)
+    return explained or all(after[key] <= max(allowed[key], before[key]) for key in others)
 
 
 def _share(before: float, after: float) -> float:
