@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from picolab.diagnose.align import Places, align
+from picolab.diagnose.align import align
+from picolab.diagnose.align_book import Places
 from picolab.diagnose.causes.lines import make_mixed
 from picolab.diagnose.describe import describe
 from picolab.diagnose.exhibit import exhibit_of_values

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from picolab.diagnose.align import Places, align
+from picolab.diagnose.align import align
+from picolab.diagnose.align_book import Places
 from picolab.diagnose.anatomy import Anatomy
 from picolab.diagnose.bundles import diff_bundles
 from picolab.diagnose.causes.catalogue import CATALOGUE
