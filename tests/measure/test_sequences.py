@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from picolab.data.loader import Loader
-from picolab.data.numeric import WALK, World, sample
-from picolab.data.numeric_floor import following, position_floors
+from picolab.data.numeric import WALK, World, rules, sample, terms
+from picolab.data.numeric_floor import agreed, following, position_floors
 from picolab.data.store import TokenStore
 from picolab.errors import BadInput
 from picolab.measure.loss import evaluate
@@ -56,6 +56,39 @@ def test_a_model_that_knows_the_law_has_no_excess_and_every_determined_number_ri
     # Of rules without chance most numbers are determined once three have been read; of walks few.
     shares = {score.family: score.determined / score.positions for score in scores}
     assert min(share for family, share in shares.items() if family != WALK) > 3 * shares[WALK]
+
+
+def test_a_number_is_determined_where_the_rules_that_fit_agree_not_where_others_are_rarer():
+    # `7 14` is geometric or alternating, 27 such rules against 870; `7 14 28` only the first.
+    world = World(numbers=30, shortest=3, longest=8, difference=2, ratio=2, families=("geometric", "alternating"))
+    (after_two,) = following([(7, 14)], world)
+    assert after_two[-1][28] / after_two[-1][:-1].sum() > 0.97
+    rows = [(7, 14, 28), (7, 14, 7, 14), (1, 2, 4, 8)]
+    brute = [
+        [len({terms(r, world, 8)[t : t + 1] for r in every(world) if terms(r, world, t) == row[:t]} - {()}) <= 1
+         for t in range(len(row) + 1)]
+        for row in rows
+    ]  # fmt: skip
+    assert [found.tolist() for found in agreed(rows, world)] == brute
+    assert brute[0] == [False, False, False, True] and brute[1] == [False, False, False, True, True]
+    # Only walks fit: nothing disagrees.
+    assert next(agreed([(3, 4, 3, 5)], WORLD)).tolist() == [False, False, False, True, True]
+
+
+def test_what_only_the_rarity_of_other_rules_decides_is_not_held_against_a_model():
+    world, words = World(shortest=3, families=("geometric", "alternating")), range_tokenizer(0, 127)
+    model = create("softmax-pico", vocab_size=words.vocab_size, context_length=16, d_model=8, n_layers=1)
+
+    def determined(*document):
+        (score,) = score_sequences(model, words, [document], world)
+        return score.determined
+
+    assert next(following([(21, 42)], world))[-1][84] > 0.99
+    assert determined(21, 42, 84) == 0 and determined(11, 22, 44, 88) == 1 and determined(1, 2, 4, 8, 16, 32, 64) == 4
+
+
+def every(world):
+    return [rule for family in world.families for rule in rules(world, family)]
 
 
 def test_the_floor_is_the_mean_over_documents_of_the_surprise_that_the_exact_law_has():

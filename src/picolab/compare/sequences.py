@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -104,6 +105,7 @@ def study_sequences(
     )
 
 
+@lru_cache(maxsize=16)
 def longer_world(world: World, times: int) -> World | None:
     """Documents of exactly so many times the longest length, of the families that stay in range for so long; None if none does."""
     length = times * world.longest

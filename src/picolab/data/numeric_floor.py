@@ -7,6 +7,7 @@ families, and the posterior mixes them. No model that does not know the seed has
 
     next_distribution    of one prefix                       document_floors    least nats of every document
     following            of every prefix of many documents   position_floors    the same, position by position
+    agreed               whether a prefix leaves one next number, walks and the end of the text aside
 """
 
 from __future__ import annotations
@@ -50,6 +51,16 @@ def following(documents: Sequence[Sequence[int]], world: World) -> Iterator[Arra
             if not total.all():
                 raise _impossible(numbers, world)
             yield own / total
+
+
+def agreed(documents: Sequence[Sequence[int]], world: World) -> Iterator[NDArray[np.bool_]]:
+    """For every document `(length + 1)`: whether what was read leaves no two rules without chance that go on differently.
+
+    `21 42` leaves two, `21 42 84` and `21 42 21`: that the first is likelier follows from how few geometric rules there are, and
+    somebody who was never shown it cannot know.
+    """
+    for numbers, row in zip(documents, _law(world).agreed(_padded(documents)), strict=True):
+        yield row[: len(numbers) + 1]
 
 
 def position_floors(documents: Sequence[str], world: World) -> list[Array]:

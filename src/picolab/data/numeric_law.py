@@ -29,6 +29,8 @@ class Law:
         self.keys: list[NDArray[np.int64]] = []
         self.reach: list[Array] = []
         self.stop: list[Array] = []
+        self.branches: list[NDArray[np.int64]] = []
+        nodes = 1
         node = np.zeros(len(known.fits), np.int64)
         spread = known.fits - world.shortest + 1  # how many lengths a rule may have
         for t in range(1, world.longest + 1):
@@ -39,6 +41,8 @@ class Law:
             share = known.weight[alive] / spread[alive]
             lengths_left = np.minimum(known.fits[alive] - t + 1, spread[alive])
             self.keys.append(keys)
+            self.branches.append(np.bincount(keys // world.numbers, minlength=nodes))
+            nodes = len(keys)
             self.reach.append(np.bincount(child, share * lengths_left, len(keys)).astype(np.float64))
             self.stop.append(np.bincount(child, share * (t >= world.shortest), len(keys)).astype(np.float64))
         self.walk = 1 / (len(world.families) * world.numbers * world.width) if WALK in world.families else 0.0
@@ -73,6 +77,18 @@ class Law:
                 then = self._read(t + 1, each, before, np.tile(np.arange(n), rows))
                 mass[:, t, :n] = self._mass(t + 1, then)[0].reshape(rows, n)
         return mass
+
+    def agreed(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """`[i, t]`: all rules without chance that can have written the first t of row i say the same number next, or none does."""
+        rows, depth = numbers.shape
+        found = np.full((rows, depth + 1), True)
+        beginning = self._none_read(rows)
+        for t in range(min(depth, self.world.longest - 1) + 1):
+            if t:
+                beginning = self._read(t, beginning, numbers[:, t - 2] if t > 1 else None, numbers[:, t - 1])
+            node, there, _ = beginning
+            found[there, t] = self.branches[t][node[there]] <= 1
+        return found
 
     def _none_read(self, rows: int) -> _Beginning:
         return np.zeros(rows, np.int64), np.full(rows, True), np.full((rows, self.world.width), self.walk)

@@ -72,6 +72,10 @@ class NoisyLaw:
                     here[:, :n] = self._next(t, ruled, walked)
         return mass
 
+    def agreed(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """As `Law.agreed`, always: with noise every rule can have written everything, and only the odds tell them apart."""
+        return np.full((numbers.shape[0], numbers.shape[1] + 1), True)
+
     def _next(self, t: int, ruled: Array, walked: Array) -> Array:
         """Masses of every number as the next one, seen through the noise."""
         left, _ = self._lengths(t + 1)

@@ -5,7 +5,8 @@
                                               = excess about when the text ends + excess about which number comes
 
 Excess is an expectation over P at every position that was read, not the luck of one document. A position is determined where one
-number, if a number comes, is all but certain (but for noise): there the model's favourite number is right or wrong.
+number, if a number comes, is all but certain (but for noise), and not only because other rules that fit are rarer: those without
+chance that are left agree. There the model's favourite number is right or wrong.
 
 Beyond the lengths a model was trained on no document goes on, so there it is asked which number comes, given that one does.
 """
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from picolab.data.numeric import World, family_of
-from picolab.data.numeric_floor import following
+from picolab.data.numeric_floor import agreed, following
 from picolab.errors import BadInput
 from picolab.models.contract import LanguageModel
 from picolab.text.tokenizer import Tokenizer
@@ -89,11 +90,12 @@ def score_sequences(
     was_training = model.training
     model.eval()
     try:
-        exact = following(readable, world)
+        exact, alone = following(readable, world), agreed(readable, world)
         for begun in range(0, len(readable), BATCH):
             some = readable[begun : begun + BATCH]
             for numbers, said in zip(some, _predictions(model, words, some), strict=True):
-                rows[family_of(numbers, world)].append(_compare(next(exact), said, words, world, beyond))
+                row = _compare(next(exact), next(alone), said, words, world, beyond)
+                rows[family_of(numbers, world)].append(row)
     finally:
         model.train(was_training)
     return tuple(_family(family, some) for family, some in rows.items() if some)
@@ -138,7 +140,9 @@ def _predictions(model: LanguageModel, words: _Words, documents: Sequence[Sequen
     return [said[i, : len(row)].numpy() for i, row in enumerate(rows)]
 
 
-def _compare(exact: np.ndarray, said: np.ndarray, words: _Words, world: World, beyond: int | None) -> _Row:
+def _compare(
+    exact: np.ndarray, alone: np.ndarray, said: np.ndarray, words: _Words, world: World, beyond: int | None
+) -> _Row:
     p = exact[: len(said), [*words.numbers, world.numbers]]
     p = p / p.sum(axis=1, keepdims=True)
     goes_on = p[:, :-1].sum(axis=1)
@@ -154,7 +158,7 @@ def _compare(exact: np.ndarray, said: np.ndarray, words: _Words, world: World, b
         ending = np.zeros_like(ending)
     else:
         kept = np.full(len(p), True)
-    determined = certain & (goes_on >= GOES_ON)
+    determined = certain & alone[: len(said)] & (goes_on >= GOES_ON)
     favourite = said[:, : len(words.numbers)].argmax(axis=1)
     return _Row(
         first=int(np.argmax(kept)) if kept.any() else 0,
