@@ -23,8 +23,9 @@ from picolab.report import figures
 METHOD = (
     "For every beginning of a text the exact distribution of what may follow is known (Bayes over all rules). Excess is the mean "
     f"of the model's divergence from it, over all positions. A number is determined where, if one follows, it has at least "
-    f"{CERTAIN:.0%} of that distribution; there the model's favourite counts. A family is failed below {RIGHT:.0%} right, or "
-    f"from {CLOSE} nats a token above the floor. The floor knows every rule, also those kept back: to a model that learned exactly "
+    f"{CERTAIN:.0%} of that distribution and no two rules without chance that fit disagree; there the model's favourite counts. "
+    f"A family is failed below {RIGHT:.0%} right, or from {CLOSE} nats a token above the floor. The floor knows every rule, also "
+    "those kept back: to a model that learned exactly "
     "what it was shown, a rule kept back is a surprise until its third number."
 )
 
