@@ -5,7 +5,7 @@
     decode     one token more after n were read               and the bytes that are carried from token to token
     growth     slope of log(cost) over log(n)                 linear attention: at most 1.1
 
-`--small` measures up to 4k with fewer rounds, to try the script; its results are not kept.
+`--small` measures up to 2k with fewer rounds, to try the script; its results are not kept.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ ARMS = {
     "gated": ("linear-pico", {"gated": True}),
 }
 SMALL = "--small" in sys.argv
-READ = (1024, 4096) if SMALL else (1024, 2048, 4096, 8192, 16384, 32768)
+READ = (1024, 2048) if SMALL else (1024, 2048, 4096, 8192, 16384, 32768)
 TRAIN = (1024, 2048) if SMALL else (1024, 2048, 4096, 8192)
-ROUNDS = 3 if SMALL else 5
+DECODE = (1024, 2048) if SMALL else (1024, 8192, 32768)
+ROUNDS = 2 if SMALL else 5
 DECODED = 32
 """Tokens a unit of decoding writes."""
 
@@ -111,8 +112,7 @@ def table(what: str, lengths: Sequence[int]) -> list[list[str]]:
         [
             arm,
             what,
-            *(f"{1000 * s:.2f}" for s in seconds),
-            *[""] * (len(READ) - len(seconds)),
+            *(f"{1000 * found[arm][lengths.index(n)]:.2f}" if n in lengths else "" for n in READ),
             f"{growth(lengths, seconds):.2f}",
         ]
         for arm, seconds in found.items()
@@ -121,7 +121,7 @@ def table(what: str, lengths: Sequence[int]) -> list[list[str]]:
 
 def main() -> None:
     begun = time.perf_counter()
-    rows = [*table("read", READ), *table("train", TRAIN), *table("decode", READ)]
+    rows = [*table("read", READ), *table("train", TRAIN), *table("decode", DECODE)]
     for arm in ARMS:
         sizes = [carried(arm, length) for length in READ]
         rows.append([arm, "carried, kB", *(f"{size / 1000:,.1f}" for size in sizes), f"{growth(READ, sizes):.2f}"])
@@ -141,7 +141,8 @@ def main() -> None:
         print(f"{time.perf_counter() - begun:.0f} s")
     else:
         finish("linear_attention", title, columns, rows, notes)
-    if max(forms.values()) > 1e-5 or max(grown["linear-pico"], grown["gated"]) > 1.1:
+    # Two short lengths do not tell an exponent: a trial asks only whether the forms agree.
+    if max(forms.values()) > 1e-5 or (not SMALL and max(grown["linear-pico"], grown["gated"]) > 1.1):
         raise SystemExit("a claim does not hold: see the figures above")
 
 

@@ -31,8 +31,8 @@ FRESH_SEED = 987_654
 SPEC = "numeric:documents=300000:shortest=3:longest=32:difference=6:ratio=5:width=1"
 SETTINGS = {
     "data.spec": SPEC, "data.validation": 0.02, "data.test": 0.02, "data.context_length": 128, "training.batch_size": 8,
-    "training.steps": 5000, "training.eval_every": 0, "training.sample_tokens": 0, "optimizer.lr": 0.004, "optimizer.min_lr": 1e-5,
-    "optimizer.weight_decay": 0.5,
+    "training.steps": 3500, "training.eval_every": 0, "training.sample_tokens": 0, "optimizer.lr": 0.004, "optimizer.min_lr": 1e-5,
+    "optimizer.weight_decay": 0.3,
 }  # fmt: skip
 
 
