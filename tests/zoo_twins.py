@@ -41,6 +41,8 @@ TWINS: dict[str, tuple[str, dict[str, object]]] = {
     "gpt_oss": ("gpt_oss", {**ROTARY, "window": 5}),
     "gpt_oss without sinks": ("gpt_oss", {**ROTARY, "window": 5, "sinks": False}),
     "nanochat": ("nanochat", ROTARY),
+    "linear": ("linear", {**DECODER, "norm_eps": 3e-4}),
+    "linear gated": ("linear", {**DECODER, "gated": True, "norm_eps": 3e-4, "tied": False}),
     "counted": ("counted", {**DECODER, "head_dim": 10, "rope_theta": 137.0, "norm_eps": 3e-4, "frozen": False}),
 }
 """Name -> architecture and settings; every architecture that is trained by gradient is here."""

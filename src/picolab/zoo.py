@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from picolab.errors import BadSetting, UnknownName
-from picolab.models import counted, gpt2, gpt_oss, kgram, llama, lstm, mistral, nanochat, ngram, qwen2, qwen3
+from picolab.models import counted, gpt2, gpt_oss, kgram, linear, llama, lstm, mistral, nanochat, ngram, qwen2, qwen3
 from picolab.models.contract import LanguageModel
 from picolab.parts.rope import RopeScaling
 
@@ -46,6 +46,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen3": Architecture(qwen3.Qwen3, qwen3.Config),
     "gpt_oss": Architecture(gpt_oss.GptOss, gpt_oss.Config),
     "nanochat": Architecture(nanochat.NanoChat, nanochat.Config),
+    "linear": Architecture(linear.LinearDecoder, linear.Config),
     "counted": Architecture(counted.Counted, counted.Config),
 }
 
@@ -68,6 +69,11 @@ PRESETS: dict[str, Preset] = {
         "gpt2",
         _gpt2(128, 2, 2, 512, context_length=256, attention_bias=False),
         "the smallest attention model: 2 blocks of 128, 6.9 M parameters with GPT-2's vocabulary",
+    ),
+    "linear-pico": Preset(
+        "linear",
+        _gpt2(128, 2, 2, 512, context_length=256),
+        "linear attention, sizes of softmax-pico: the same memory after any number of tokens",
     ),
     "gpt-oss": Preset("gpt_oss", _gpt2(512, 8, 8, 2048), "gpt-oss reduced: windows, sinks, SwiGLU, 8 blocks of 512"),
     "llama3-lite": Preset(

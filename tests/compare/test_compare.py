@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from picolab.compare import outcome as outcomes
+from picolab.compare import sequences
 from picolab.compare.compare import Report, RunBegins, RunEnds, compare
 from picolab.compare.result import Comparison
 from picolab.errors import Diverged
@@ -42,12 +43,20 @@ Compare = Callable[..., Comparison]
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
     """`compare` on 300 integer sequences, a few steps a run, everything under a temporary folder."""
     monkeypatch.setenv("PICOLAB_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sequences, "DOCUMENTS", 40)
+    monkeypatch.setattr(sequences, "LONGER_DOCUMENTS", 10)
     for preset, sizes in SMALLER.items():
         entry = PRESETS[preset]
         monkeypatch.setitem(PRESETS, preset, replace(entry, settings={**entry.settings, **sizes}))
 
     def run(models: tuple[str, ...] = ("kgram-embed", "softmax-pico"), **changed: Any) -> Comparison:
-        asked = {"data": "numeric", "tokens": 600, "out": tmp_path / "out", "new_tokens": 5, **changed}
+        asked = {
+            "data": "numeric:numbers=32:longest=8:documents=2000",
+            "tokens": 600,
+            "out": tmp_path / "out",
+            "new_tokens": 5,
+            **changed,
+        }
         asked["overrides"] = TINY
         return compare(models, **asked)
 

@@ -40,7 +40,9 @@ def test_what_is_saved_is_what_is_loaded(comparison: Comparison, tmp_path: Path)
 def test_the_summary_holds_what_its_schema_names_and_no_number_that_json_lacks(comparison: Comparison) -> None:
     summary = comparison.summary()
     assert (
-        summary.keys() == Comparison.schema()["properties"].keys() == {"format", "complete", "setup", "rows", "ranking"}
+        summary.keys()
+        == Comparison.schema()["properties"].keys()
+        == {"format", "complete", "setup", "rows", "ranking", "families", "lengths"}
     )
     assert summary["format"] == "picolab-comparison/1"
     text = json.dumps(summary, allow_nan=False)

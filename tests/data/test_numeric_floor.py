@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from picolab.data.numeric import WALK, World, sample
-from picolab.data.numeric_floor import document_floors, next_distribution, position_floors
-from picolab.errors import BadData
+from picolab.data.numeric import WALK, World, rule_of, sample
+from picolab.data.numeric_floor import document_floors, following, next_distribution, position_floors
+from picolab.errors import BadData, BadSetting
 
 SMALL = World(numbers=9, shortest=3, longest=5, difference=2, ratio=3, width=2)
 WORLDS = [
@@ -104,6 +104,65 @@ def test_what_may_follow_sums_to_one(i: int) -> None:
     for t in range(len(example.numbers) + 1):
         p = next_distribution(example.numbers[:t], world)
         assert p.shape == (129,) and (p >= 0).all() and math.isclose(p.sum(), 1, rel_tol=1e-9)
+
+
+NOISY = [
+    World(numbers=5, shortest=3, longest=4, difference=1, ratio=2, width=2, noise=20),
+    World(families=("counting", "alternating"), numbers=6, shortest=3, longest=3, noise=35),
+    World(families=(WALK,), numbers=4, shortest=3, longest=4, width=2, noise=10),
+]
+
+
+@pytest.mark.parametrize("world", NOISY)
+def test_with_noise_the_floor_is_the_one_counted_over_every_hidden_document_and_every_slip(world: World) -> None:
+    hidden = every_document(world)
+    seen = [
+        d for n in range(world.shortest, world.longest + 1) for d in itertools.product(range(world.numbers), repeat=n)
+    ]
+    slip = world.noise / 100 / world.numbers
+    every = {
+        y: sum(
+            p * math.prod(slip + (1 - world.noise / 100) * (a == b) for a, b in zip(x, y, strict=True))
+            for x, p in hidden.items()
+            if len(x) == len(y)
+        )
+        for y in seen
+    }
+    assert math.isclose(sum(every.values()), 1, rel_tol=1e-9)
+    texts = [" ".join(map(str, d)) for d in every]
+    np.testing.assert_allclose(np.exp(-document_floors(texts, world)), list(every.values()), rtol=1e-9)
+    begins: Counter[tuple[int, ...]] = Counter()
+    for document, p in every.items():
+        for t in range(len(document) + 1):
+            begins[document[:t]] += p
+    for prefix in list(begins)[::7]:
+        expected = [begins[(*prefix, x)] / begins[prefix] for x in range(world.numbers)]
+        expected.append(every.get(prefix, 0) / begins[prefix])
+        np.testing.assert_allclose(next_distribution(prefix, world), expected, atol=1e-12)
+
+
+def test_noise_spoils_as_many_numbers_as_it_says_and_the_rule_goes_on() -> None:
+    clean, noisy = World(), World(noise=20)
+    pairs = list(zip(sample(clean, 3000, seed=4), sample(noisy, 3000, seed=4), strict=True))
+    assert all(a.rule == b.rule and len(a.numbers) == len(b.numbers) for a, b in pairs)
+    numbers = [(x, y) for a, b in pairs for x, y in zip(a.numbers, b.numbers, strict=True)]
+    changed = sum(x != y for x, y in numbers) / len(numbers)
+    assert abs(changed - 0.2 * 127 / 128) < 0.01
+    found = [rule_of(b.numbers, noisy) == b.rule for _, b in pairs if b.rule.family != WALK and len(b.numbers) > 8]
+    assert sum(found) / len(found) > 0.95
+    with pytest.raises(BadSetting, match="noise 100 is not 0 to 99 percent"):
+        World(noise=100)
+
+
+def test_what_follows_many_documents_is_what_follows_each_prefix() -> None:
+    for world in (World(), World(numbers=20, longest=6, noise=10)):
+        documents = [example.numbers for example in sample(world, 12, seed=9)]
+        for numbers, p in zip(documents, following(documents, world), strict=True):
+            assert p.shape == (len(numbers) + 1, world.numbers + 1)
+            for t in range(len(numbers) + 1):
+                np.testing.assert_allclose(p[t], next_distribution(numbers[:t], world), atol=1e-12)
+    with pytest.raises(BadData, match="no rule of this world writes `1 8 2`"):
+        list(following([(1, 8, 2)], SMALL))
 
 
 def test_positions_are_the_surprise_of_the_distributions() -> None:

@@ -209,6 +209,24 @@ def test_a_look_taken_away_goes_to_the_others(model, texts):
     assert np.array_equal(maps[0][1], maps_of(model, row)[0][1])  # the other head looks as before
 
 
+@pytest.mark.parametrize("gated", [False, True])
+def test_linear_attention_is_looked_at_and_cut_as_any_other(gated, texts):
+    linear = create("linear-pico", vocab_size=14, seed=0, d_model=16, n_heads=2, d_ff=16, gated=gated).eval()
+    maps = maps_of(linear, texts[0])
+    assert len(maps) == 2 and all(np.allclose(one.sum(-1), 1, atol=1e-5) for one in maps)
+    with without_look(linear, (0, 1), 1):
+        cut = maps_of(linear, texts[0])
+        lost = losses_of(linear, texts).nats
+    assert np.abs(np.diagonal(cut[0][1], -1)).max() == 0
+    assert np.allclose(cut[0].sum(-1), 1, atol=1e-5)
+    rest = np.where(np.eye(21, k=-1) == 1, 0, maps[0][1])
+    assert np.allclose(cut[0][1], rest / rest.sum(-1, keepdims=True), atol=1e-5)
+    assert np.array_equal(cut[0][0], maps[0][0])
+    assert not np.allclose(lost, losses_of(linear, texts).nats, atol=1e-7)  # what was changed flows on
+    found = causes_of(linear, score_heads(linear, texts, length=LENGTH), texts)
+    assert len(found.effects) == 4
+
+
 def test_maps_are_the_attention_of_the_pass_itself(model, texts):
     with record(model, "blocks.*.attention.probs") as recording:
         model(torch.tensor([texts[0]]))

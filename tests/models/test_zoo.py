@@ -126,7 +126,7 @@ def test_its_settings_build_its_twin(name):
     assert torch.equal(twin.eval()(tokens), model(tokens))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen2", "gpt_oss", "nanochat"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen2", "gpt_oss", "nanochat", "linear", "linear gated"])
 @torch.no_grad()
 def test_every_row_of_attention_sums_to_one_and_none_of_it_falls_on_the_future(name):
     model, tokens = adversarial(name), some_tokens()
@@ -165,6 +165,20 @@ def test_presets_have_the_published_sizes(preset, sizes):
 def test_softmax_pico_with_gpt2s_vocabulary_has_6_861_440_parameters():
     model = create("softmax-pico", vocab_size=50257)
     assert sum(p.numel() for p in model.parameters()) == 6_861_440
+
+
+def test_linear_pico_has_the_parameters_of_softmax_pico_and_with_gates_those_of_the_gates_more():
+    softmax, linear, gated = (
+        {name: tuple(p.shape) for name, p in model.named_parameters()}
+        for model in (
+            create("softmax-pico", vocab_size=129),
+            create("linear-pico", vocab_size=129),
+            create("linear-pico", vocab_size=129, gated=True),
+        )
+    )
+    assert linear == softmax
+    more = {f"blocks.{i}.attention.gate_proj.{kind}" for i in (0, 1) for kind in ("weight", "bias")}
+    assert {name: shape for name, shape in gated.items() if name not in more} == softmax and more < set(gated)
 
 
 @pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"llama3-lite", "gpt2-small", "ngram"}))

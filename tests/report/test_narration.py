@@ -37,6 +37,7 @@ FAMILIES = {
     "qwen3": SMALL | {"n_kv_heads": 2},
     "gpt_oss": SMALL | {"window": 3},
     "nanochat": SMALL,
+    "linear": SMALL | {"gated": True},
     "lstm": {"vocab_size": 257, "d_model": 12, "hidden": 16, "n_layers": 2},
     "kgram": {"vocab_size": 257, "k": 3, "d_embed": 8, "hidden": 16},
 }
@@ -147,6 +148,25 @@ def test_a_bare_name_is_traced_back_to_the_line_that_gave_it_its_value():
     assert sources["blocks.0.attention.q"].code.startswith("q, k, v = (split_heads")
     assert "self.lstm(" in sources_of(traced("lstm")[0])["blocks.0.state"].code
     assert sources["embed"].file == "picolab/models/gpt2.py"
+
+
+def test_linear_attention_is_told_with_its_gates_maps_and_implied_weights():
+    model, watched, told = traced("linear")
+    titles = [step.title for step in told.section("block", 0).steps]
+    at = titles.index("Values")
+    wanted = ["Gates", "Queries, mapped", "Keys, mapped", "Implied weights", "Mixed values", "Output projection"]
+    assert titles[at + 1 : at + 7] == wanted and "Softmax" not in titles and "Causal mask" not in titles
+    kept = watched.recording["blocks.0.attention.gates"].detach()[0].mean(0).exp()
+    long = int(kept.argmax())
+    assert f"head {long} keeps {100 * float(kept[long]):.1f} %" in step_at(told, "blocks.0.attention.gates").says
+    below = float((watched.recording["blocks.0.attention.q_map"] < 1).float().mean())
+    assert f"{100 * below:.0f} % of them were below 0" in step_at(told, "blocks.0.attention.q_map").says
+    assert sources_of(model)["blocks.0.attention.probs"].code.startswith("probs = implied_weights(")
+    # A token costs the same however many were read: the state is as wide as 5 keys, of 16 lanes a layer.
+    costs = {time: cost_of(model, time) for time in (4, 64)}
+    matrices = 5 * (4 * 16 * 16 + 16 * 4 + 2 * 16 * 24) + 257 * 16
+    assert {cost.flops_forward for cost in costs.values()} == {2 * matrices + 4 * 5 * 16 * 5}
+    assert costs[4].cache_bytes is None
 
 
 def test_a_line_nobody_wrote_is_not_invented():

@@ -18,7 +18,7 @@ from picolab.sample.compiled import MOST_ROWS, Step, compiled_step, product
 
 from zoo_twins import CONTEXT, TWINS, adversarial, some_tokens
 
-STATEFUL = ("kgram-onehot", "kgram-embed", "kgram-conv", "lstm")
+STATEFUL = ("kgram-onehot", "kgram-embed", "kgram-conv", "lstm", "linear", "linear gated")
 ATTENTION = [name for name in TWINS if name not in STATEFUL]
 PROMPT = 3
 

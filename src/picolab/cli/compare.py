@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from picolab.cli import console
+from picolab.cli.compare_families import show_families
 from picolab.cli.flags import Gpt2Dir, Json, Out, Seed, Set, data_of, settings_given, use_gpt2_dir
 from picolab.errors import BadInput
 
@@ -84,6 +85,8 @@ def tell(comparison: Comparison, folder: Path, page: Path) -> None:
     rows = [_cells(row, floored) for row in comparison.rows]
     title = f"{setup.data}, {setup.tokens:,} tokens a run; validation loss in nats a token, lower is better"
     console.show(console.table(title, columns, rows, right=columns[1:]))
+    if comparison.families:
+        show_families(comparison)
     print()
     for sentence in comparison.ranking:
         print(sentence)

@@ -17,11 +17,15 @@ from typing import Any
 from picolab import __version__
 from picolab.compare.bands import band_or_none
 from picolab.compare.curves import Curve, series_of
+from picolab.compare.lengths import growth
 from picolab.compare.outcome import Held, Outcome, load_outcome, make_outcome
 from picolab.compare.plan import RUNS, Plan, is_baseline, plan_for, run_name, take_up
 from picolab.compare.plots import draw_plots
 from picolab.compare.ranking import in_words, rank
-from picolab.compare.result import Comparison, Row, SeedRun, Setup
+from picolab.compare.result import Comparison, Lengths, Row, SeedRun, Setup
+from picolab.compare.sequences import by_family
+from picolab.compare.sequences_plots import draw_sequence_plots
+from picolab.compare.sequences_words import sequences_in_words
 from picolab.data.store import Mixture
 from picolab.runs import machine
 from picolab.runs.folder import Run
@@ -102,6 +106,7 @@ def compare(
     comparison = gather(plan, out, outcomes, held, complete=complete)
     comparison.save(out)
     draw_plots(comparison, out / PLOTS)
+    draw_sequence_plots(comparison, out / PLOTS)
     return comparison
 
 
@@ -110,15 +115,38 @@ def gather(plan: Plan, folder: Path, outcomes: Sequence[Outcome], held: Held, *,
     setup = _setup(plan, folder, outcomes, held)
     rows = rank([_row(model, outcomes, setup) for model in plan.models if any(o.model == model for o in outcomes)])
     order = [row.model for row in rows]
+    studies = tuple(
+        sorted((o.sequences for o in outcomes if o.sequences is not None), key=lambda one: order.index(one.model))
+    )
+    families = by_family(studies)
     return Comparison(
         complete=complete,
         setup=setup,
         rows=rows,
-        ranking=in_words(rows, setup),
+        ranking=(
+            *in_words(rows, setup),
+            # The baseline counts: what it fails says something about the data, and stands in the table.
+            *sequences_in_words([row for row in families if not is_baseline(row.model)], studies),
+        ),
+        families=families,
+        lengths=tuple(
+            sorted((_lengths(o) for o in outcomes if len(o.costs) > 1), key=lambda one: order.index(one.model))
+        ),
+        sequences=studies,
         curves=tuple(_curve(folder, outcome) for outcome in outcomes),
         attention=tuple(
             sorted((o.attention for o in outcomes if o.attention is not None), key=lambda one: order.index(one.model))
         ),
+    )
+
+
+def _lengths(outcome: Outcome) -> Lengths:
+    lengths = [cost.length for cost in outcome.costs]
+    return Lengths(
+        model=outcome.model,
+        costs=outcome.costs,
+        time_growth=growth(lengths, [cost.seconds for cost in outcome.costs]),
+        memory_growth=growth(lengths, [cost.memory for cost in outcome.costs]),
     )
 
 

@@ -19,8 +19,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from picolab.compare.exhibits import attention_over, samples_of, size_of
+from picolab.compare.lengths import LengthCost, costs_by_length
 from picolab.compare.plan import RUNS, Plan, run_name
 from picolab.compare.result import Attention, Sample, SeedRun, Size
+from picolab.compare.sequences import Sequences, numeric_data, study_sequences
 from picolab.data.dataset import Dataset
 from picolab.data.loader import Loader
 from picolab.errors import BadCheckpoint, Diverged
@@ -38,7 +40,8 @@ OUTCOMES = "outcomes"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """Figures of one model with one seed. Samples and attention are there for the first seed only: one is enough to look at."""
+    """Figures of one model with one seed. Samples, attention and what longer texts cost are there for the first seed only: one is
+    enough to look at. `sequences` and `costs` are for integer sequences."""
 
     model: str
     run: SeedRun
@@ -47,6 +50,8 @@ class Outcome:
     size: Size | None
     samples: tuple[Sample, ...]
     attention: Attention | None
+    sequences: Sequences | None = None
+    costs: tuple[LengthCost, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +144,8 @@ def _judged(plan: Plan, model: str, seed: int, run: Run, held: Held, *, peak_mem
         size=size_of(trained),
         samples=samples_of(trained, tokenizer, held.prompt, seed=seed, max_new_tokens=plan.new_tokens) if shown else (),
         attention=attention_over(trained, tokenizer, held.text, name=model, seed=seed) if shown else None,
+        sequences=study_sequences(trained, tokenizer, held.dataset, plan.data, name=model, seed=seed),
+        costs=costs_by_length(trained) if shown and numeric_data(plan.data) else (),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from picolab.compare.sequences import numeric_data
 from picolab.errors import BadCheckpoint, BadInput, BadSetting, UnknownName
 from picolab.runs import atomic, names
 from picolab.runs.settings import Settings, known_settings, resolve
@@ -27,6 +28,8 @@ does, which costs a sixth of it; the figures of the table are measured on the wh
 STEPS = 400
 """Steps that a small budget is cut into where nobody set `batch_size`: a hundred large steps teach a small model less than four
 hundred small ones."""
+NUMERIC_SHARES = {"validation": 0.1, "test": 0.1}
+"""Integer sequences are held out by rule, and the smallest family has 42: a twentieth of them would be two."""
 OURS = {
     "model.preset": "list the models", "data.spec": "say --data", "training.tokens": "say --tokens",
     "training.steps": "say --tokens: a budget in steps would not be the same for all", "seed": "say --seeds", "out": "say --out",
@@ -60,8 +63,12 @@ class Plan:
             "eval_every": max(1, steps // EVALUATIONS),
             "eval_batches": min(20, math.ceil(steps / (2 * EVALUATIONS))),
         }
+        shares = NUMERIC_SHARES if numeric_data(self.data) else {}
         return first.changed(
-            data={"context_length": rows},
+            data={
+                "context_length": rows,
+                **{name: share for name, share in shares.items() if f"data.{name}" not in self.overrides},
+            },
             training={name: value for name, value in pace.items() if f"training.{name}" not in self.overrides},
             name=run_name(model, seed),
             out=str(folder / RUNS / run_name(model, seed)),

@@ -1,7 +1,7 @@
 """A comparison as data, in memory and on disk.
 
     OUT/comparison.json   Setup, rows (one a model; each seed in it), ranking in words     `Comparison`, without details
-        details.json      curves and attention maps, what the report draws
+        details.json      curves, attention maps, positions of integer sequences: what the report draws
         comparison.csv    the table, one line a model
         plots/            loss.png loss.svg ..
         runs/MODEL_seed-K one ordinary run each
@@ -26,12 +26,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from picolab.compare.bands import Band
 from picolab.compare.curves import Curve, Track, over_seeds
+from picolab.compare.lengths import LengthCost
+from picolab.compare.sequences import FamilyRow, Sequences
 from picolab.errors import BadCheckpoint
 from picolab.runs import atomic
 
 FORMAT = "picolab-comparison/1"
 SUMMARY, DETAILS, TABLE = "comparison.json", "details.json", "comparison.csv"
-_DETAILS = ("curves", "attention")
+_DETAILS = ("curves", "attention", "sequences")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,16 +146,30 @@ class Attention:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Lengths:
+    """What longer texts cost one model; the growths are exponents of the length, `memory_growth` 0 where nothing grows."""
+
+    model: str
+    costs: tuple[LengthCost, ...]
+    time_growth: float | None
+    memory_growth: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """The whole result. Rows are sorted by mean loss, best first, failed models last."""
+    """The whole result. Rows are sorted by mean loss, best first, failed models last; `families` and `lengths` are for integer
+    sequences."""
 
     format: str = FORMAT
     complete: bool
     setup: Setup
     rows: tuple[Row, ...]
     ranking: tuple[str, ...]
+    families: tuple[FamilyRow, ...] = ()
+    lengths: tuple[Lengths, ...] = ()
     curves: tuple[Curve, ...] = field(default=(), repr=False)
     attention: tuple[Attention, ...] = field(default=(), repr=False)
+    sequences: tuple[Sequences, ...] = field(default=(), repr=False)
 
     @property
     def baseline(self) -> Row | None:
@@ -161,7 +177,7 @@ class Comparison:
         return next((row for row in self.rows if row.baseline and row.loss is not None), None)
 
     def summary(self) -> dict[str, Any]:
-        """The content of comparison.json: everything but curves and attention maps."""
+        """The content of comparison.json: everything but curves, attention maps and positions."""
         return {k: v for k, v in _adapter().dump_python(self, mode="json").items() if k not in _DETAILS}
 
     def table(self) -> str:

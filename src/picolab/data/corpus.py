@@ -14,7 +14,6 @@ A name wins over a file of that name: `./stories` is a folder.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from picolab.data import stories
+from picolab.data import stories, three_sequences
 from picolab.data.hub import tinystories
 from picolab.data.numeric import World, parse, rule_of, sample
 from picolab.data.numeric_floor import document_floors
@@ -216,21 +215,13 @@ def _generated(spec: str, rest: str, seed: int) -> Corpus:
 
 
 def _three_sequences(spec: str, rest: str, seed: int) -> Corpus:
-    """Three lines, 3,333 times in a fixed order: all there is to learn is the three lines and how often each comes."""
-    i, e, p = (" ".join(map(str, numbers)) for numbers in (range(1000), range(0, 1000, 2), (2**k for k in range(100))))
-    lines = [i, *[i, e, p] * 100, e, p, *[i, e, p] * 1010]
-    nats = {line: -math.log(count / len(lines)) for line, count in Counter(lines).items()}
-
-    def floors(documents: Sequence[str]) -> NDArray[np.float64]:
-        return np.array([nats[document] for document in documents], np.float64)
-
     return Corpus(
         name=spec,
         says="three integer sequences, 3,333 lines; the validation text is the training text",
         held_out=False,
-        documents=lambda: iter(lines),
+        documents=lambda: iter(three_sequences.lines()),
         tokenizer=INTEGER_TOKENIZER,
-        floors=floors,
+        floors=three_sequences.document_floors,
     )
 
 

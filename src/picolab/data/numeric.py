@@ -8,6 +8,7 @@
 
 A document: draw a family, a rule of that family, a length from `shortest` to the longest that fits, all uniformly. Its text is the
 numbers with a space between; every number is 0 .. numbers - 1, so a tokenizer of integers needs `numbers` + 1 tokens (end-of-text).
+With `noise`, each number of the text is, with so many percent, drawn blindly instead; the rule goes on as if nothing had happened.
 `numeric_floor.py` says how well this can be predicted.
 """
 
@@ -38,6 +39,7 @@ class World:
     difference: int = 12
     ratio: int = 5
     width: int = 3
+    noise: int = 0
 
     def __post_init__(self) -> None:
         for family in self.families:
@@ -59,6 +61,8 @@ class World:
                 "are too small",
                 hint="numbers of at least 2, the others at least 1",
             )
+        if not 0 <= self.noise < 100:
+            raise BadSetting(f"noise {self.noise} is not 0 to 99 percent", hint="noise=5 spoils one number in twenty")
         for family in self.families:
             if not rules(self, family):
                 raise BadSetting(
@@ -109,9 +113,20 @@ def parse(text: str, world: World) -> tuple[int, ...]:
 
 
 def rule_of(numbers: tuple[int, ...], world: World) -> Rule | None:
-    """The rule without chance that explains a whole document, if one does: three numbers name at most one."""
+    """The rule without chance that explains a whole document, if one does: three numbers name at most one.
+
+    Where there is noise, the one that agrees with most of the numbers, and with more than half of them.
+    """
+    if world.noise:
+        return _nearest_rule(numbers, world)
     rule, explained = _begun(world).get(numbers[:3], (None, ()))
     return rule if len(numbers) >= 3 and explained[: len(numbers)] == numbers else None
+
+
+def family_of(numbers: tuple[int, ...], world: World) -> str:
+    """The family of a whole document: that of the rule which explains it, or else a walk."""
+    rule = rule_of(numbers, world)
+    return WALK if rule is None else rule.family
 
 
 def terms(rule: Rule, world: World, count: int) -> tuple[int, ...]:
@@ -192,12 +207,23 @@ def _begun(world: World) -> dict[tuple[int, ...], tuple[Rule, tuple[int, ...]]]:
     return {row[:3]: (rule, row) for rule, row in zip(known.rules, rows, strict=True)}
 
 
+def _nearest_rule(numbers: tuple[int, ...], world: World) -> Rule | None:
+    known, length = table(world), len(numbers)
+    if not known.rules or not length:
+        return None
+    agree = (known.numbers[:, :length] == np.array(numbers)).sum(axis=1) * (known.fits >= length)
+    best = int(agree.argmax())
+    return known.rules[best] if 2 * agree[best] > length else None
+
+
 def _draw(world: World, rng: np.random.Generator, n: int) -> Iterator[Example]:
     # Always a whole chunk: the first documents must not depend on how many are wanted.
     family = rng.integers(len(world.families), size=CHUNK)
     pick, stop = rng.random(CHUNK), rng.random(CHUNK)
     walks = _walks(world, rng) if WALK in world.families else None
     known = table(world)
+    spoiled = rng.random((CHUNK, world.longest)) < world.noise / 100
+    others = rng.integers(world.numbers, size=(CHUNK, world.longest))
     for i in range(n):
         name = world.families[family[i]]
         if name == WALK:
@@ -208,7 +234,7 @@ def _draw(world: World, rng: np.random.Generator, n: int) -> Iterator[Example]:
             index = low + int(pick[i] * (high - low))
             rule, row, fits = known.rules[index], known.numbers[index], int(known.fits[index])
         length = world.shortest + int(stop[i] * (fits - world.shortest + 1))
-        yield Example(rule, tuple(row[:length].tolist()))
+        yield Example(rule, tuple(np.where(spoiled[i], others[i], row)[:length].tolist()))
 
 
 def _walks(world: World, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,60 +1,78 @@
 """How well can integer sequences be predicted? Exactly: Bayes over every rule that could have written the prefix.
 
-    P(x1 .. xt and more)  =  sum over rules without chance that start x1 .. xt   weight * P(length >= t)
-                          +  sum over widths of a walk   weight * P(x1) P(x2 | x1) .. P(xt | xt-1) * P(length >= t)
-
     P(next = x | prefix)  =  P(prefix x) / P(prefix)            P(end | prefix)  =  P(document = prefix) / P(prefix)
 
-The rules without chance are merged into a prefix tree, one sorted table of (node, number) a depth, so that a whole corpus is
-looked up at once; a walk needs only one number a width, because each step has a known probability. A prefix like `2 4` may come
-from all five families, and the posterior mixes them. No model that does not know the seed has a smaller loss on average.
+The probabilities are those of `numeric_law.py`, or with noise of `numeric_noise.py`. A prefix like `2 4` may come from all five
+families, and the posterior mixes them. No model that does not know the seed has a smaller loss on average.
+
+    next_distribution    of one prefix                       document_floors    least nats of every document
+    following            of every prefix of many documents   position_floors    the same, position by position
+    agreed               whether a prefix leaves one next number, walks and the end of the text aside
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from picolab.data.numeric import WALK, World, neighbours, parse, table
+from picolab.data.numeric import World, parse
+from picolab.data.numeric_law import Law
+from picolab.data.numeric_noise import NoisyLaw
 from picolab.errors import BadData
 
 Array = NDArray[np.float64]
 
+AT_ONCE = 2**22
+"""Probabilities computed together, 32 MB."""
+
 
 def next_distribution(prefix: Sequence[int], world: World) -> Array:
     """What follows a prefix: probabilities of the numbers 0 .. numbers - 1, then of end-of-text; they sum to 1."""
-    law = _law(world)
-    continued = np.empty((world.numbers, len(prefix) + 1), np.int64)
-    continued[:, :-1] = prefix
-    continued[:, -1] = np.arange(world.numbers)
-    reach, stop = law.masses(continued)
-    before = reach[0, -2]
-    if before == 0:
-        raise BadData(
-            f"no rule of this world writes `{' '.join(map(str, prefix))}`", hint="families: " + " ".join(world.families)
-        )
-    after: Array = np.append(reach[:, -1], stop[0, -2])
-    return after / before
+    mass = _law(world).following(np.array([prefix], np.int64).reshape(1, -1))[0, -1]
+    if mass.sum() == 0:
+        raise _impossible(prefix, world)
+    after: Array = mass / mass.sum()
+    return after
+
+
+def following(documents: Sequence[Sequence[int]], world: World) -> Iterator[Array]:
+    """For every document `(length + 1, numbers + 1)`: what follows its first 0, 1, .. numbers, as `next_distribution` has it."""
+    longest = max(map(len, documents), default=0)
+    rows = max(1, AT_ONCE // ((longest + 1) * (world.numbers + 1)))
+    for begun in range(0, len(documents), rows):
+        some = documents[begun : begun + rows]
+        masses = _law(world).following(_padded(some))
+        for numbers, mass in zip(some, masses, strict=True):
+            own = mass[: len(numbers) + 1]
+            total = own.sum(axis=1, keepdims=True)
+            if not total.all():
+                raise _impossible(numbers, world)
+            yield own / total
+
+
+def agreed(documents: Sequence[Sequence[int]], world: World) -> Iterator[NDArray[np.bool_]]:
+    """For every document `(length + 1)`: whether what was read leaves no two rules without chance that go on differently.
+
+    `21 42` leaves two, `21 42 84` and `21 42 21`: that the first is likelier follows from how few geometric rules there are, and
+    somebody who was never shown it cannot know.
+    """
+    for numbers, row in zip(documents, _law(world).agreed(_padded(documents)), strict=True):
+        yield row[: len(numbers) + 1]
 
 
 def position_floors(documents: Sequence[str], world: World) -> list[Array]:
     """Nats of every position of every document, the end of the text last: -log P(what came | what came before)."""
-    law = _law(world)
     parsed = [parse(text, world) for text in documents]
     lengths = np.array([len(p) for p in parsed], np.int64)
-    padded = np.full((len(parsed), max(lengths, default=0) + 1), -1, np.int64)
-    for row, numbers in zip(padded, parsed, strict=True):
-        row[: len(numbers)] = numbers
-    reach, stop = law.masses(padded)
+    reach, stop = _law(world).masses(_padded(parsed))
+    reach = np.append(reach, np.zeros((len(parsed), 1)), axis=1)
     each = np.arange(len(parsed))
     ended = stop[each, lengths]
     for i in np.flatnonzero(ended == 0).tolist():
-        raise BadData(
-            f"no rule of this world writes `{documents[i][:60]}`", hint="families: " + " ".join(world.families)
-        )
+        raise _impossible(parsed[i], world)
     reach[each, lengths + 1] = ended
     with np.errstate(divide="ignore", invalid="ignore"):  # beyond the end of a document the masses are 0
         nats = -np.diff(np.log(reach), axis=1)
@@ -67,69 +85,21 @@ def document_floors(documents: Sequence[str], world: World) -> Array:
     return np.array([nats.sum() for nats in position_floors(documents, world)], np.float64)
 
 
-class _Law:
-    """The masses of all prefixes of a world."""
+def _padded(documents: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Documents side by side, -1 behind their ends."""
+    padded = np.full((len(documents), max(map(len, documents), default=0)), -1, np.int64)
+    for row, numbers in zip(padded, documents, strict=True):
+        row[: len(numbers)] = numbers
+    return padded
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        known = table(world)
-        self.start = float(known.weight.sum())
-        self.keys: list[NDArray[np.int64]] = []
-        self.reach: list[Array] = []
-        self.stop: list[Array] = []
-        node = np.zeros(len(known.fits), np.int64)
-        spread = known.fits - world.shortest + 1  # how many lengths a rule may have
-        for t in range(1, world.longest + 1):
-            alive = np.flatnonzero(known.fits >= t)
-            key = node[alive] * world.numbers + known.numbers[alive, t - 1]
-            keys, child = np.unique(key, return_inverse=True)
-            node[alive] = child
-            share = known.weight[alive] / spread[alive]
-            lengths_left = np.minimum(known.fits[alive] - t + 1, spread[alive])
-            self.keys.append(keys)
-            self.reach.append(np.bincount(child, share * lengths_left, len(keys)).astype(np.float64))
-            self.stop.append(np.bincount(child, share * (t >= world.shortest), len(keys)).astype(np.float64))
-        self.walk = 1 / (len(world.families) * world.numbers * world.width) if WALK in world.families else 0.0
 
-    def masses(self, numbers: NDArray[np.int64]) -> tuple[Array, Array]:
-        """`reach[i, t]` = P(a document begins with the first t of row i), `stop[i, t]` = P(it is just those); -1 is no number."""
-        rows, depth = numbers.shape
-        reach, stop = np.zeros((2, rows, depth + 1))
-        reach[:, 0] = 1.0
-        node = np.zeros(rows, np.int64)
-        there = np.full(rows, True)
-        walked = np.full((rows, self.world.width), self.walk)
-        for t in range(1, min(depth, self.world.longest) + 1):
-            x = numbers[:, t - 1]
-            valid = (x >= 0) & (x < self.world.numbers)
-            node, there = self._descend(t - 1, node, x, there & valid)
-            reach[there, t] = self.reach[t - 1][node[there]]
-            stop[there, t] = self.stop[t - 1][node[there]]
-            walked = walked * (valid[:, None] if t == 1 else self._steps(numbers[:, t - 2], x, valid))
-            lengths = self.world.longest - self.world.shortest + 1
-            reach[:, t] += walked.sum(axis=1) * min(lengths, self.world.longest - t + 1) / lengths
-            stop[:, t] += walked.sum(axis=1) * (t >= self.world.shortest) / lengths
-        return reach, stop
-
-    def _descend(
-        self, depth: int, node: NDArray[np.int64], x: NDArray[np.int64], there: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        keys = self.keys[depth]
-        if not len(keys):
-            return node, np.zeros_like(there)
-        key = node * self.world.numbers + x
-        child = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-        return child, there & (keys[child] == key)
-
-    def _steps(self, x: NDArray[np.int64], y: NDArray[np.int64], valid: NDArray[np.bool_]) -> Array:
-        widths = np.arange(1, self.world.width + 1)
-        distance = np.abs(y - x)[:, None]
-        possible = valid[:, None] & (distance >= 1) & (distance <= widths)
-        down, up = neighbours(x[:, None], widths, self.world)
-        chance: Array = possible / np.maximum(down + up, 1)
-        return chance
+def _impossible(numbers: Sequence[int], world: World) -> BadData:
+    return BadData(
+        f"no rule of this world writes `{' '.join(map(str, numbers))[:60]}`",
+        hint="families: " + " ".join(world.families),
+    )
 
 
 @lru_cache(maxsize=8)
-def _law(world: World) -> _Law:
-    return _Law(world)
+def _law(world: World) -> Law | NoisyLaw:
+    return NoisyLaw(world) if world.noise else Law(world)

@@ -107,6 +107,23 @@ def look(
 ) -> Sight:
     """The `Sight` of a pass over `tokens`; positions restart at every document of a packed row, and count from a row's own start
     where the cache says that padding comes before it."""
+    positions = positions_of(tokens, context_length=context_length, documents=documents, cache=cache)
+    return Sight(positions, documents, cache)
+
+
+@runtime_checkable
+class Started(Protocol):
+    """The part of a cache that positions follow from: how much was read, and where each row's own text begins."""
+
+    length: int
+    first_start: int
+    starts: Int64[Tensor, " batch"] | None
+
+
+def positions_of(
+    tokens: Tokens, *, context_length: int, documents: Documents | None = None, cache: Started | None = None
+) -> Int64[Tensor, "#batch time"]:
+    """Where every token stands in its own text; padding before a row's start is at 0."""
     time = tokens.shape[1]
     if documents is not None and cache is not None:
         raise BadInput("packed documents and a cache cannot be combined", hint="generate one document a row")
@@ -122,7 +139,7 @@ def look(
         positions = (positions - cache.starts[:, None]).clamp(min=0)
     if documents is not None:
         positions = positions_within(documents)
-    return Sight(positions, documents, cache)
+    return positions
 
 
 def positions_within(documents: Documents) -> Int64[Tensor, "batch time"]:

@@ -19,6 +19,7 @@ from picolab.report.dots import dot_plot
 from picolab.report.method import how_to_read
 from picolab.report.page import Card, Cell, Fact, Line, Page, Tab, Table, write
 from picolab.report.pieces import attention_data, composition, curve_data, curves_data, line_data
+from picolab.report.sequences import families_of
 
 REPORT = "report.html"
 COLOURS, BASELINE_COLOUR = 8, "grey"
@@ -52,6 +53,7 @@ def comparison_page(comparison: Comparison) -> Page:
         dots=dot_plot(rows, setup, colours),
         curves=_curves(comparison, colours),
         table=_table(comparison, colours),
+        families=families_of(comparison, colours),
         compositions=tuple(composition(row.model, row.size) for row in rows if row.size is not None and row.size.total),
         samples_lead="The same prompt and the same seed for every model; the prompt is grey.",
         tabs=_tabs(rows, colours),

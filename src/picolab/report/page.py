@@ -22,7 +22,7 @@ from picolab.report import figures
 from picolab.runs import atomic
 
 SCRIPTS = ("theme.js", "table.js", "samples.js", "curves.js", "attention.js")
-STYLES = ("base.css", "parts.css", "attention.css", "interpret.css")
+STYLES = ("base.css", "parts.css", "attention.css", "interpret.css", "sequences.css")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,6 +158,7 @@ class Page:
     tabs: tuple[Tab, ...] = ()
     attention: tuple[Mapping[str, Any], ...] = ()
     learned: tuple[Any, ...] = ()
+    families: Any = None
     method: tuple[tuple[str, str], ...] = ()
     command: str = ""
     made: str = ""

@@ -19,6 +19,7 @@ from torch import Tensor
 from picolab.errors import BadInput
 from picolab.models.contract import LanguageModel
 from picolab.parts.cache import KeyValueCache
+from picolab.parts.linear_state import LinearState
 from picolab.parts.recent import EMPTY, RecentTokens
 from picolab.parts.tap import tap
 from picolab.sample.rows import Row, reach
@@ -48,7 +49,7 @@ class Reader:
             # The last token picked is not read again.
             self.cache: Any = model.new_cache(len(rows), longest + max(row.most for row in rows) - 1)
         self.starts = [longest - n for n in lengths]
-        if isinstance(self.cache, KeyValueCache):
+        if isinstance(self.cache, KeyValueCache | LinearState):
             self.cache.start_at(self.starts)
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> NewLogits:
@@ -77,7 +78,7 @@ class Reader:
         """Which rows to go on with: those that are being written, once half have ended, or all."""
         going = [at for at, row in enumerate(rows) if row.reason is None]
         cache = self.cache
-        if not isinstance(cache, KeyValueCache) or not going:
+        if not isinstance(cache, KeyValueCache | LinearState) or not going:
             return list(range(len(rows)))
         # A row that has ended is read on with the others, which is less work than moving them, until it can read no further.
         full = self.limit is not None and cache.length - cache.first_start >= self.limit
@@ -91,7 +92,7 @@ class Reader:
 
 def can_start_late(model: LanguageModel) -> bool:
     """Whether rows of different lengths can be read together."""
-    return isinstance(model.new_cache(1, 1), KeyValueCache | RecentTokens)
+    return isinstance(model.new_cache(1, 1), KeyValueCache | LinearState | RecentTokens)
 
 
 @contextmanager

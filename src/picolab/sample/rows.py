@@ -18,7 +18,7 @@ import torch
 
 from picolab.errors import BadInput, BadSetting
 from picolab.models.contract import LanguageModel
-from picolab.parts.cache import KeyValueCache
+from picolab.parts.attention import Started
 from picolab.sample.stop import Cut
 from picolab.text.stream import TextStream
 from picolab.text.tokenizer import Tokenizer
@@ -150,8 +150,8 @@ class Row:
 
 
 def reach(model: LanguageModel) -> int | None:
-    """How many positions a model can read; None where its memory has one size however much it has read."""
-    return int(model.config.context_length) if isinstance(model.new_cache(1, 1), KeyValueCache) else None
+    """How many positions a model can read; None where it counts none, and may read on for ever."""
+    return int(model.config.context_length) if isinstance(model.new_cache(1, 1), Started) else None
 
 
 def _ids_of(prompt: Prompt, tokenizer: Tokenizer | None) -> list[int]:

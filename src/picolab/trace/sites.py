@@ -3,6 +3,7 @@
     embed                                                    (batch, time, d_model)
     blocks.i. attention_norm                                 (batch, time, d_model)
               attention. q k v  q_norm k_norm  q_rope k_rope (batch, time, heads, head_dim), kv_heads for keys and values
+                         gates  q_map k_map                  of linear attention; gates (batch, time, heads)
                          scores probs                        (batch, heads, time, past)
                          mixed out                           heads side by side; (batch, time, d_model)
               resid_mid  mlp_norm  mlp.gate up act down      resid_post
@@ -11,7 +12,9 @@
 The same name under `grad/` is the gradient of the loss at that place; a block that a model goes through twice in one pass is
 `..#2` the second time. A k-gram has `embed blocks.i.up blocks.i.act logits`, an LSTM `embed blocks.i.state logits`: its gates
 exist only inside the kernel that runs over all tokens, and computing them beside it would show another computation than the
-model's. A module that is none of ours has the places of its submodules, under their own names.
+model's. Linear attention has no scores; its `probs`, the weights it amounts to, exist where somebody asks for them and every key is
+there: not in passes that go on from its state. A module that is none of ours has the places of its submodules, under their own
+names.
 """
 
 from __future__ import annotations
@@ -56,6 +59,9 @@ SITES: dict[str, Site] = {
         Site("blocks.{i}.attention.k_norm", KEYS, "keys, normed"),
         Site("blocks.{i}.attention.q_rope", QUERIES, "queries, rotated"),
         Site("blocks.{i}.attention.k_rope", KEYS, "keys, rotated"),
+        Site("blocks.{i}.attention.gates", "batch time heads", "logarithm of the share of the past that a head keeps"),
+        Site("blocks.{i}.attention.q_map", QUERIES, "queries of linear attention, mapped to what is positive"),
+        Site("blocks.{i}.attention.k_map", KEYS, "keys of linear attention, mapped to what is positive"),
         Site("blocks.{i}.attention.scores", SCORES, "q . k, scaled, before the mask"),
         Site("blocks.{i}.attention.probs", SCORES, "how every query shares itself out over the keys it may see"),
         Site("blocks.{i}.attention.mixed", "batch time attn_dim", "values gathered, heads side by side"),

@@ -42,6 +42,10 @@ def attention(scene: Scene, layer: int) -> Iterator[Step]:
             yield _normed(scene, site, name[0])
         elif name in ("q_rope", "k_rope"):
             yield _rotated(scene, site, name[0], layer)
+        elif name in ("q_map", "k_map"):
+            yield _mapped(scene, site, name[0])
+        elif name == "gates":
+            yield _gates(scene, site)
         elif name == "scores":
             yield _scores(scene, site, layer)
             if layer_mask := _mask(scene, site, layer):
@@ -129,6 +133,33 @@ def _rotated(scene: Scene, site: str, letter: str, layer: int) -> Step:
     return scene.step(site, f"{NAMES[letter]}, rotated", says, formula=f"rotate({letter}, position)")
 
 
+def _mapped(scene: Scene, site: str, letter: str) -> Step:
+    value, entry = scene.value(site), scene.entry(site)
+    assert entry is not None
+    if value is None:
+        says = f"Positive numbers of size {figure(entry.statistics.rms)}."
+    else:
+        low = float((value < 1).float().mean())
+        says = f"Every lane is positive now; {share(low)} of them were below 0 and lie between 0 and 1."
+    return scene.step(site, f"{NAMES[letter]}, mapped", says, formula="elu(x) + 1")
+
+
+def _gates(scene: Scene, site: str) -> Step:
+    value, entry = scene.value(site), scene.entry(site)
+    assert entry is not None
+    formula = "kept = sigmoid(x W_g + b)^(1/16), here its logarithm"
+    if value is None:
+        return scene.step(
+            site, "Gates", f"Logarithms of the share kept, of size {figure(entry.statistics.rms)}.", formula=formula
+        )
+    kept = value.mean(0).exp()  # heads
+    long, short = int(kept.argmax()), int(kept.argmin())
+    says = f"At a token, head {long} keeps {share(float(kept[long]))} of what it has gathered"
+    if long != short:
+        says += f", head {short} {share(float(kept[short]))}"
+    return scene.step(site, "Gates", says + ", on average.", formula=formula)
+
+
 def window_of(scene: Scene, layer: int) -> int | None:
     """How far back a block sees, where that has a limit."""
     window = getattr(scene.module(f"blocks.{layer}.attention"), "window", None)
@@ -213,7 +244,11 @@ def _probs(scene: Scene, site: str, layer: int) -> Step:
         else f" Rows sum to {figure(float(row_sum.mean()))} on average: the rest went to the heads' sinks."
     )
     tables = [_table_of_heads(scene, site, entropy, heaviest, key, row_sum)]
-    return scene.step(site, "Softmax", says, formula="exp(score) / sum of exp(score)", tables=tables)
+    if site.replace("probs", "q_map") in scene.order:
+        title, formula = "Implied weights", "map(q) . map(k) / sum of them, keys up to the query's"
+    else:
+        title, formula = "Softmax", "exp(score) / sum of exp(score)"
+    return scene.step(site, title, says, formula=formula, tables=tables)
 
 
 def _focus(scene: Scene, entropy: Tensor, heaviest: Tensor, key: Tensor, seen: int) -> str:

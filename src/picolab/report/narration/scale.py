@@ -5,6 +5,7 @@
 The deeper ones are built on torch's `meta` device, where a tensor has a shape and no memory.
 
     FLOPs a token, forward    2 x (numbers of every matrix it goes through) + 4 x attention width x tokens looked at, a layer
+    linear attention          its state is as much work as head_dim + 1 tokens looked at, however many there were
     training                  three times that: the backward pass multiplies twice (Kaplan et al. 2020, arXiv:2001.08361)
 """
 
@@ -19,6 +20,7 @@ from torch import nn
 from picolab.measure.parameters import count_parameters
 from picolab.models.contract import LanguageModel
 from picolab.parts.cache import KeyValueCache
+from picolab.parts.linear_state import LinearState
 from picolab.zoo import ARCHITECTURES, build, settings_of
 
 DEPTHS = (4, 8, 12, 16, 20)
@@ -32,7 +34,7 @@ ADAM_BYTES = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What one token costs. `context` is how many tokens it looks back over, itself included."""
+    """What one token costs. `context` is how many tokens it looks back over, itself included, or what a state is worth in them."""
 
     parameters: int
     flops_forward: float
@@ -127,6 +129,8 @@ def _attention_widths(model: LanguageModel) -> list[int]:
 
 def _mean_context(model: LanguageModel, time: int) -> float:
     """Tokens looked at, on average over positions; layers with a window see less."""
+    if isinstance(_empty_cache(model), LinearState):
+        return float(model.config.d_model // model.config.n_heads + 1)
     whole = (time + 1) / 2
     windows = [getattr(m, "window", None) for m in model.modules() if hasattr(m, "layer") and hasattr(m, "n_heads")]
     if not windows:
@@ -137,8 +141,12 @@ def _mean_context(model: LanguageModel, time: int) -> float:
 
 def _cache_bytes(model: LanguageModel) -> float | None:
     """What generation keeps of every token; None where what it keeps does not grow."""
-    with torch.device("meta"):
-        cache = model.new_cache(1, 1)
+    cache = _empty_cache(model)
     if not isinstance(cache, KeyValueCache):
         return None
     return float(cache.memory.nbytes)
+
+
+def _empty_cache(model: LanguageModel) -> Any:
+    with torch.device("meta"):
+        return model.new_cache(1, 1)

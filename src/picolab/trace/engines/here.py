@@ -12,7 +12,7 @@ from torch import Tensor
 from picolab import __version__
 from picolab.errors import BadInput
 from picolab.models.contract import LanguageModel
-from picolab.parts.cache import KeyValueCache
+from picolab.parts.attention import Started
 from picolab.parts.tap import listening
 from picolab.text.tokenizer import Tokenizer
 from picolab.trace.engines.engine import See
@@ -25,7 +25,7 @@ class Here:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.name = f"picolab {__version__}"
         self.vocab_size = int(model.config.vocab_size)
-        bounded = isinstance(model.new_cache(1, 1), KeyValueCache)
+        bounded = isinstance(model.new_cache(1, 1), Started)
         self.context_length = int(model.config.context_length) if bounded else None
         self._cache: Any = None
 
