@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FILE = "counts.json"
 FORMAT = 1
+AT_ONCE = 2**22
+"""Keys that are looked through together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,25 @@ class Table:
     @property
     def total(self) -> int:
         return int(self.counts.sum())
+
+    @property
+    def n_contexts(self) -> int:
+        """How many different contexts were seen."""
+        found, last = 0, -1
+        for start in range(0, len(self.keys), AT_ONCE):
+            contexts = np.asarray(self.keys[start : start + AT_ONCE]) // self.vocab_size
+            found += int(np.count_nonzero(np.diff(contexts, prepend=last)))
+            last = int(contexts[-1])
+        return found
+
+    def most_frequent(self, number: int) -> list[tuple[int, int, int]]:
+        """Context, target and count of the most frequent, the first key first where counts are equal."""
+        best: list[tuple[int, int]] = []
+        for start in range(0, len(self.counts), AT_ONCE):
+            counts = np.asarray(self.counts[start : start + AT_ONCE])
+            order = np.argsort(-counts, kind="stable")[:number]
+            best = sorted([*best, *((-int(counts[i]), int(self.keys[start + i])) for i in order)])[:number]
+        return [(*divmod(key, self.vocab_size), -count) for count, key in best]
 
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Context numbers and targets of every key."""
