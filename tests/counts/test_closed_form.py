@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from picolab.counts.closed_form import plan_heads, write_attention
+from picolab.counts.count import count_corpus
 from picolab.counts.embeddings import NORM, neighbour_embedding, orthogonal_embedding
 from picolab.counts.places import place, weights
 from picolab.counts.runs import tally
@@ -14,7 +15,7 @@ from picolab.counts.sparse import Sparse, leading
 from picolab.counts.tables import Table
 from picolab.counts.values import KAPPA, RIDGE, following
 from picolab.data.prepare import prepare
-from picolab.errors import BadCheckpoint, BadData, UnknownName
+from picolab.errors import BadCheckpoint, BadData, BadSetting, UnknownName
 from picolab.measure.parameters import count_parameters
 from picolab.models.counted import ATTENTION, Config
 from picolab.parts.rope import Rope, rotate
@@ -192,11 +193,41 @@ def test_orthogonal_rows_need_room():
 
 def test_the_earlier_recipe_makes_attention_uniform_as_it_did(letters):
     model, notes = written(letters, attention="published", embedding="usual")
-    assert notes == ("attention: the earlier recipe, its embedding drawn anew, as it was",)
+    assert notes == ("attention: the earlier recipe, nothing corrected",)
     probs = looked_at(model, torch.from_numpy(letters.train.ids[:60].astype(np.int64))[None])[0][0]
     torch.testing.assert_close(probs[-1], torch.full((60,), 1 / 60), atol=0, rtol=0.15)
     for matrix in ("q_proj", "out_proj"):
         assert getattr(model.blocks[0].attention, matrix).weight.std().item() == pytest.approx(0.01, rel=0.05)
+
+
+def test_each_correction_of_the_earlier_recipe_changes_what_it_names_and_nothing_else(letters):
+    def made(corrected):
+        return written(letters, attention="published", corrected=corrected)[0].blocks[0].attention
+
+    plain, turned, large, kept = (made(name) for name in ("", "direction", "scale", "embedding"))
+    assert torch.equal(plain.q_proj.weight, turned.k_proj.weight) and torch.equal(plain.k_proj.weight, turned.q_proj.weight)
+    assert torch.equal(plain.v_proj.weight, turned.v_proj.weight) and not torch.equal(plain.q_proj.weight, turned.q_proj.weight)
+    lanes = slice(0, 48)
+    for name in ("q_proj", "v_proj"):
+        ours, theirs = getattr(plain, name).weight[lanes], getattr(large, name).weight[lanes]
+        torch.testing.assert_close(ours / ours.std(), theirs / theirs.std(), rtol=1e-4, atol=1e-5)
+        assert theirs.std() > 3 * ours.std()
+    model = written(letters, attention="published", corrected="embedding")[0]
+    table = count_corpus(letters, [Shape.of(1, 0)])["n1-s0"].matrix().toarray()
+    rows = model.embedding.weight[: len(table)].double()
+    normal = torch.from_numpy(table / np.sqrt(np.maximum(np.outer(table.sum(1), table.sum(0)), 1)))
+    product = model.blocks[0].attention.q_proj.weight[lanes].double().T @ model.blocks[0].attention.k_proj.weight[lanes].double()
+    whole = torch.linalg.svd(normal)
+    expected = rows.T @ (whole.U[:, :48] * whole.S[:48]) @ whole.Vh[:48] @ rows
+    assert torch.nn.functional.cosine_similarity(product.flatten(), expected.flatten(), dim=0) > 0.99
+    assert not torch.equal(kept.q_proj.weight, plain.q_proj.weight)
+
+
+def test_a_correction_belongs_to_the_earlier_recipe():
+    with pytest.raises(BadSetting, match="concerns the earlier recipe, not attention `counted`"):
+        Config(corrected="scale")
+    with pytest.raises(UnknownName, match="no correction of the earlier recipe is called `sale`"):
+        Config(attention="published", corrected="scale+sale")
 
 
 def test_an_unknown_attention_is_refused():

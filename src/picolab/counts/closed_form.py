@@ -162,21 +162,23 @@ def _counted(
 
 
 def _published(model: Counted, layers: Sequence[Attention], tables: Tables, generator: torch.Generator) -> list[str]:
-    """The earlier recipe. With the usual embedding its fault is there too: the vectors it was computed from are not the model's."""
+    """The earlier recipe, corrected where the model's settings say so."""
     config = model.config
-    kept = config.embedding == "counted"
     embedding = (
         model.embedding.weight[: tables.source.vocab_size].clone()
-        if kept
+        if "embedding" in config.corrections
         else base_embedding(tables.source.vocab_size, config.d_model, generator)
     )
     for number, attention in enumerate(layers):
         for head in range(config.n_heads):
             lanes = slice(head * config.head_dim, (head + 1) * config.head_dim)
-            made = head_of(tables, shape_of(number, head), embedding, config.head_dim, generator)
+            shape = shape_of(number, head)
+            made = head_of(
+                tables, shape, embedding, config.head_dim, generator, corrections=config.corrections
+            )
             attention.q_proj.weight[lanes], attention.k_proj.weight[lanes] = made.q.T, made.k.T
             attention.v_proj.weight[lanes], attention.out_proj.weight[:, lanes] = made.v.T, made.o.T
-    return [f"attention: the earlier recipe, its embedding {'kept' if kept else 'drawn anew, as it was'}"]
+    return [f"attention: the earlier recipe, {config.corrected.replace('+', ' and ') or 'nothing'} corrected"]
 
 
 def _as_wide(rows: Tensor, vocab_size: int) -> Tensor:
