@@ -205,8 +205,12 @@ def test_each_correction_of_the_earlier_recipe_changes_what_it_names_and_nothing
         return written(letters, attention="published", corrected=corrected)[0].blocks[0].attention
 
     plain, turned, large, kept = (made(name) for name in ("", "direction", "scale", "embedding"))
-    assert torch.equal(plain.q_proj.weight, turned.k_proj.weight) and torch.equal(plain.k_proj.weight, turned.q_proj.weight)
-    assert torch.equal(plain.v_proj.weight, turned.v_proj.weight) and not torch.equal(plain.q_proj.weight, turned.q_proj.weight)
+    assert torch.equal(plain.q_proj.weight, turned.k_proj.weight) and torch.equal(
+        plain.k_proj.weight, turned.q_proj.weight
+    )
+    assert torch.equal(plain.v_proj.weight, turned.v_proj.weight) and not torch.equal(
+        plain.q_proj.weight, turned.q_proj.weight
+    )
     lanes = slice(0, 48)
     for name in ("q_proj", "v_proj"):
         ours, theirs = getattr(plain, name).weight[lanes], getattr(large, name).weight[lanes]
@@ -216,7 +220,10 @@ def test_each_correction_of_the_earlier_recipe_changes_what_it_names_and_nothing
     table = count_corpus(letters, [Shape.of(1, 0)])["n1-s0"].matrix().toarray()
     rows = model.embedding.weight[: len(table)].double()
     normal = torch.from_numpy(table / np.sqrt(np.maximum(np.outer(table.sum(1), table.sum(0)), 1)))
-    product = model.blocks[0].attention.q_proj.weight[lanes].double().T @ model.blocks[0].attention.k_proj.weight[lanes].double()
+    product = (
+        model.blocks[0].attention.q_proj.weight[lanes].double().T
+        @ model.blocks[0].attention.k_proj.weight[lanes].double()
+    )
     whole = torch.linalg.svd(normal)
     expected = rows.T @ (whole.U[:, :48] * whole.S[:48]) @ whole.Vh[:48] @ rows
     assert torch.nn.functional.cosine_similarity(product.flatten(), expected.flatten(), dim=0) > 0.99

@@ -1,8 +1,8 @@
 """How does one preset appear in a comparison several times? As arms: a preset with settings of its own, under a name of its own.
 
-    softmax-pico                                    the preset itself
-    softmax-pico:n_layers=4                         with a setting changed; this is its name, too
-    deep=softmax-pico:n_layers=4,n_heads=4          with two, called `deep`
+softmax-pico                                    the preset itself
+softmax-pico:n_layers=4                         with a setting changed; this is its name, too
+deep=softmax-pico:n_layers=4,n_heads=4          with two, called `deep`
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class Arm:
     @property
     def spec(self) -> str:
         """The preset with its fields, as it is written."""
-        return self.preset + (":" + ",".join(f"{name}={value}" for name, value in self.fields.items()) if self.fields else "")
+        return self.preset + (
+            ":" + ",".join(f"{name}={value}" for name, value in self.fields.items()) if self.fields else ""
+        )
 
     @property
     def word(self) -> str:
@@ -51,7 +53,9 @@ def arm_of(word: str) -> Arm:
     pairs = [part.partition("=") for part in rest.split(",") if part]
     for field, equals, value in pairs:
         if not (field.strip() and equals and value.strip()):
-            raise BadInput(f"`{word}` has the part `{field}{equals}{value}`", hint="NAME=PRESET:field=value,field=value")
+            raise BadInput(
+                f"`{word}` has the part `{field}{equals}{value}`", hint="NAME=PRESET:field=value,field=value"
+            )
     if not _NAME.fullmatch(name) or (named and name in PRESETS and name != preset):
         raise BadInput(f"`{name}` is no name for a model here", hint="letters and digits, and no other preset's name")
     fields = {field.strip(): value.strip() for field, _, value in pairs}

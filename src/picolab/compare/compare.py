@@ -108,7 +108,9 @@ def compare(
 def gather(plan: Plan, folder: Path, outcomes: Sequence[Outcome], held: Held, *, complete: bool) -> Comparison:
     """The comparison of the outcomes there are."""
     setup = _setup(plan, folder, outcomes, held)
-    rows = rank([_row(plan, model, outcomes, setup) for model in plan.models if any(o.model == model for o in outcomes)])
+    rows = rank(
+        [_row(plan, model, outcomes, setup) for model in plan.models if any(o.model == model for o in outcomes)]
+    )
     order = [row.model for row in rows]
     return Comparison(
         complete=complete,

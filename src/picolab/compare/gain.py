@@ -19,6 +19,8 @@ from picolab.compare.curves import Series
 from picolab.compare.result import Comparison, Row
 
 Losses = Mapping[int, float]
+COUNTING = "ngram"
+"""The family that has its figures at once: it has no steps after which it was somewhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +107,11 @@ def _standing(row: Row, comparison: Comparison, none: Losses, best: Losses, best
     ends = {curve.seed: curve.validation for curve in comparison.curves if curve.model == best_model}
     base = comparison.baseline
     floor = {curve.seed: curve.validation for curve in comparison.curves if base and curve.model == base.model}
-    mine = {curve.seed: curve.validation for curve in comparison.curves if curve.model == row.model and not row.baseline}
+    mine = {
+        curve.seed: curve.validation
+        for curve in comparison.curves
+        if curve.model == row.model and row.family != COUNTING
+    }
     return Standing(
         model=row.model,
         shares=shares,

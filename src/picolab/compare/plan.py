@@ -61,7 +61,9 @@ class Plan:
         arm = self.arm(model)
         mine = {name: value for name, value in self.overrides.items() if _concerns(name, arm.preset)}
         mine |= {f"model.{name}": value for name, value in arm.fields.items()}
-        first = resolve(arm.preset, overrides={**mine, "data.spec": self.data, "training.tokens": self.tokens, "seed": seed})
+        first = resolve(
+            arm.preset, overrides={**mine, "data.spec": self.data, "training.tokens": self.tokens, "seed": seed}
+        )
         rows = first.data.context_length or self.shortest_context()
         batch = first.training.batch_size
         if "training.batch_size" not in self.overrides:
@@ -183,7 +185,9 @@ def take_up(plan: Plan, folder: Path) -> Plan:
         )
         for name in old.arms.keys() & plan.arms.keys():
             if old.arms[name] != plan.arms[name]:
-                raise BadInput(f"`{folder}` knows `{name}` as {old.arms[name]}, not {plan.arms[name]}", hint="choose another name")
+                raise BadInput(
+                    f"`{folder}` knows `{name}` as {old.arms[name]}, not {plan.arms[name]}", hint="choose another name"
+                )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"`{folder}` exists and holds no comparison", hint="choose a new or empty folder with --out")
     with atomic.reported(folder):

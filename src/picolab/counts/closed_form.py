@@ -173,9 +173,7 @@ def _published(model: Counted, layers: Sequence[Attention], tables: Tables, gene
         for head in range(config.n_heads):
             lanes = slice(head * config.head_dim, (head + 1) * config.head_dim)
             shape = shape_of(number, head)
-            made = head_of(
-                tables, shape, embedding, config.head_dim, generator, corrections=config.corrections
-            )
+            made = head_of(tables, shape, embedding, config.head_dim, generator, corrections=config.corrections)
             attention.q_proj.weight[lanes], attention.k_proj.weight[lanes] = made.q.T, made.k.T
             attention.v_proj.weight[lanes], attention.out_proj.weight[:, lanes] = made.v.T, made.o.T
     return [f"attention: the earlier recipe, {config.corrected.replace('+', ' and ') or 'nothing'} corrected"]

@@ -22,6 +22,8 @@ from picolab.errors import BadInput, UnknownName
 from picolab.models.counted import CORRECTIONS
 from picolab.recipes.counted_words import BEST, COUNTED, NONE, PUBLISHED, START, findings
 from picolab.report.counted import counted_report
+from picolab.runs import names
+from picolab.runs.settings import known_settings
 from picolab.train.events import Event
 
 NAME = "counted-attention"
@@ -41,13 +43,13 @@ class Scale:
 COMMON = {"model.learned_positions": "false", "training.dtype": "float32", "batch_size": "8", "lr": "0.001"}
 TINY = Scale(
     "stories-shipped",
-    8 * 64 * 250,
-    COMMON | {"tokenizer": "characters", "context_length": "64", "warmup": "25", "eval_every": "10", "eval_batches": "20"},
+    8 * 64 * 200,
+    COMMON | {"tokenizer": "characters", "context_length": "64", "eval_every": "20", "eval_batches": "8"},
 )
 FULL = Scale(
     "stories",
     8 * 128 * 500,
-    COMMON | {"tokenizer": "characters", "context_length": "128", "warmup": "50", "eval_every": "20", "eval_batches": "40"},
+    COMMON | {"tokenizer": "characters", "context_length": "128", "eval_every": "25", "eval_batches": "40"},
 )
 
 
@@ -97,15 +99,14 @@ def counted_attention(
 
 def _settings(scale: Scale, given: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe's settings, changed by those given; what arms differ in is not for changing."""
-    from picolab.runs import names
-    from picolab.runs.settings import known_settings
-
     known = known_settings()
     settings = {names.full(name, known): value for name, value in scale.settings.items()}
     for name, value in given.items():
         full = names.full(name, known)
         if full in ("model.attention", "model.frozen", "model.corrected"):
-            raise BadInput(f"`{name}` is what the arms of this recipe differ in", hint=f"name the arms: {' '.join(ARMS)}")
+            raise BadInput(
+                f"`{name}` is what the arms of this recipe differ in", hint=f"name the arms: {' '.join(ARMS)}"
+            )
         settings[full] = value
     return settings
 
@@ -116,7 +117,9 @@ def _command(tiny: bool, arms: Sequence[str], comparison: Comparison) -> str:
     words += [f"--data {setup.data} --tokens {setup.tokens} --seeds {','.join(map(str, setup.seeds))}"]
     scale = TINY if tiny else FULL
     usual = _settings(scale, {})
-    return " ".join([*words, *(f"--{name} {value}" for name, value in setup.overrides.items() if usual.get(name) != value)])
+    return " ".join(
+        [*words, *(f"--{name} {value}" for name, value in setup.overrides.items() if usual.get(name) != value)]
+    )
 
 
 ARMS = {

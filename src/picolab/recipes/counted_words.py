@@ -20,10 +20,16 @@ def findings(gain: Gain, comparison: Comparison) -> tuple[str, ...]:
     """The sentences, the most important first."""
     whole = gain.whole
     if whole is None:
-        return ("Learned attention and no attention have no finished seed in common, so there is nothing to share out.",)
+        return (
+            "Learned attention and no attention have no finished seed in common, so there is nothing to share out.",
+        )
     learned = f"Learning attention gains {_nats(whole)} over having none"
     if whole.mean <= 0 or (whole.margin is not None and not whole.told_apart):
-        return (f"{learned}: that cannot be told from nothing, and shares of it mean nothing.", *_start(gain), *_counting(gain, comparison))
+        return (
+            f"{learned}: that cannot be told from nothing, and shares of it mean nothing.",
+            *_start(gain),
+            *_counting(gain, comparison),
+        )
     sentences = [
         *_recovered(gain, learned),
         *_against_random(gain),
@@ -61,7 +67,9 @@ def _against_random(gain: Gain) -> list[str]:
         return []
     against = f"Random frozen attention recovers {share_said(random)}"
     if apart.margin is not None and not apart.told_apart:
-        return [f"{against}: counted attention is no better than random, as far as {apart.seeds} seeds can tell ({_points(apart)})."]
+        return [
+            f"{against}: counted attention is no better than random, as far as {apart.seeds} seeds can tell ({_points(apart)})."
+        ]
     if apart.mean <= 0:
         return [f"{against}: counted attention is no better than random, but worse ({_points(apart)})."]
     return [f"{against}, which is {_points(apart)} less than counted attention{_on_one(apart)}."]
@@ -110,7 +118,10 @@ def _start(gain: Gain) -> list[str]:
     low, high = min(one.of_steps for one in reached), max(one.of_steps for one in reached)
     span = f" ({low:.2f} to {high:.2f} over {len(reached)} seeds)" if len(reached) > 1 else " (one seed)"
     missing = "" if len(reached) >= seeds else f"; {seeds - len(reached)} of {seeds} seeds never get there"
-    return [f"Trained on from the counted start, attention is where the random start ends after {ratio:.2f} of its steps{span}{missing}."]
+    return [
+        "Trained on from the counted start, attention is where the random start ends after "
+        f"{ratio:.2f} of its steps{span}{missing}."
+    ]
 
 
 def _counting(gain: Gain, comparison: Comparison) -> list[str]:
@@ -134,7 +145,11 @@ def _sure(mean: float, margin: float | None) -> bool:
 
 
 def _nats(difference: Difference) -> str:
-    return f"{difference.mean:.3f}" + ("" if difference.margin is None else f" ± {difference.margin:.3f}") + " nats a token"
+    return (
+        f"{difference.mean:.3f}"
+        + ("" if difference.margin is None else f" ± {difference.margin:.3f}")
+        + " nats a token"
+    )
 
 
 def _points(difference: Difference) -> str:

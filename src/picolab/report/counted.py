@@ -6,16 +6,17 @@ findings in words; dots and curves; table with gain, steps and who is frozen; ma
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from picolab.compare.gain import Gain, Standing, mean_of
+from picolab.compare.gain import COUNTING, Gain, Standing, mean_of
 from picolab.compare.plots import GREY
 from picolab.compare.result import Attention, Comparison, Row
 from picolab.report import figures
@@ -27,8 +28,8 @@ LEGIBLE = 24
 """Tokens of a map: as many as can be written beside it."""
 CAPTION = (
     "Losses are on the held-out split; a range is the smallest to the largest seed. Gain recovered: (no attention - arm) / (no "
-    "attention - trainable), seed by seed, with its 95 % margin; above 100 % an arm learned more within this budget, which does not "
-    "say that it could learn more in the end. Steps: when the held-out curve is as low as the trainable arm ends."
+    "attention - trainable), seed by seed, with its 95 % margin; above 100 % an arm learned more within this budget, which does "
+    "not say that it could learn more in the end. Steps: when the held-out curve is as low as the trainable arm ends."
 )
 
 
@@ -44,21 +45,34 @@ def counted_page(
 ) -> Page:
     """What the page shows."""
     maps = [one for name in side_by_side for one in comparison.attention if one.model == name]
-    picture = f"data:image/svg+xml;base64,{base64.b64encode(as_svg(heads_figure(maps)).encode()).decode()}" if maps else ""
+    picture = (
+        f"data:image/svg+xml;base64,{base64.b64encode(as_svg(heads_figure(maps)).encode()).decode()}" if maps else ""
+    )
     names = [one.model for one in maps]
     says = (
         f"The same text, the same places: heads of {', '.join(names)}. A row is a token that reads, a column one that is read; "
         "darker is more (square root). Below, every head of every arm can be looked at."
     )
+    page = comparison_page(comparison)
     return replace(
-        comparison_page(comparison),
+        page,
         title="Attention written down, attention learned",
         lead=words[0],
-        words=(*words[1:], *comparison.ranking),
+        names=(),  # "random" and "counted" are also words
+        words=(*words[1:], *comparison.ranking[-1:]),
+        curves=_curves(page, comparison),
         table=_table(comparison, gain),
         pictures=(Shown(address=picture, says=says),) if maps else (),
         command=command,
     )
+
+
+def _curves(page: Page, comparison: Comparison) -> Mapping[str, Any] | None:
+    """The curves of what learns step by step: counts have none, and a line between two points would look like one."""
+    if page.curves is None:
+        return None
+    counting = {row.model for row in comparison.rows if row.family == COUNTING}
+    return {**page.curves, "models": [one for one in page.curves["models"] if one["name"] not in counting]}
 
 
 def heads_figure(maps: Sequence[Attention]) -> Figure:
@@ -70,9 +84,15 @@ def heads_figure(maps: Sequence[Attention]) -> Figure:
         grid = figure.subplots(len(maps), heads, squeeze=False)
         for line, one in zip(grid, maps, strict=True):
             labels = [legible(token, 6) for token in one.tokens[:time]]
-            named = [(f"{layer}.{head}", weights) for layer, row in enumerate(one.weights) for head, weights in enumerate(row)]
+            named = [
+                (f"{layer}.{head}", weights)
+                for layer, row in enumerate(one.weights)
+                for head, weights in enumerate(row)
+            ]
             for axes, (name, weights) in zip(line, named, strict=False):
-                axes.imshow(_square(weights, time), cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
+                axes.imshow(
+                    _square(weights, time), cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest"
+                )
                 axes.set_title(f"{one.model}, head {name}", fontsize=8, color=GREY)
                 axes.set_xticks(range(time), labels, rotation=90, fontsize=5)
                 axes.set_yticks(range(time), labels, fontsize=5)
@@ -96,7 +116,7 @@ def _table(comparison: Comparison, gain: Gain) -> Table:
             Line(
                 colour=colours[row.model],
                 name=row.model,
-                says=comparison.setup.arms.get(row.model, row.family),
+                says=_spelled(comparison.setup.arms.get(row.model, row.family)),
                 baseline=row.baseline,
                 cells=() if standing is None else _cells(row, standing),
                 reason=reasons,
@@ -110,35 +130,41 @@ def _table(comparison: Comparison, gain: Gain) -> Table:
         ("Steps", "to where trainable ends"),
         ("Time", "a run"),
         ("Trainable", "parameters"),
-        ("Frozen", "parameters"),
-        ("Buffers", "numbers"),
     )
     return Table(columns=columns, lines=tuple(lines), caption=CAPTION)
 
 
+def _spelled(spec: str) -> str:
+    """What an arm is, in pieces that a narrow column can break."""
+    return spec.replace(":", ", ").replace(",", ", ").replace(",  ", ", ").replace("+", " + ")
+
+
 def _cells(row: Row, standing: Standing) -> tuple[Cell, ...]:
-    loss, bits, size = row.loss, row.bits_per_byte, row.size
-    spread = "one seed" if loss is None or loss.seeds == 1 else f"{loss.low:.3f} to {loss.high:.3f}"
+    size, trainable = row.size, None if row.size is None else row.size.trainable
+    several = row.loss is not None and row.loss.seeds > 1
+    loss, bits = (None if band is None else band.mean for band in (row.loss, row.bits_per_byte))
+    spread = f"{row.loss.low:.3f} to {row.loss.high:.3f}" if row.loss is not None and several else "one seed"
     share, margin = standing.mean, standing.margin
     steps = [one.step for one in standing.reached_best]
     missing = len(row.losses) - len(steps)
     seconds = standing.seconds.mean if standing.seconds else None
     return (
-        Cell(text=figures.loss(loss and loss.mean), key=loss and loss.mean, note=spread),
-        Cell(text=figures.loss(bits and bits.mean), key=bits and bits.mean),
+        Cell(text=figures.loss(loss), key=loss, note=spread),
+        Cell(text=figures.loss(bits), key=bits),
         Cell(
             text=figures.NOTHING if share is None else f"{100 * share:.1f} %",
             key=share,
             note="" if margin is None else f"± {100 * margin:.1f}",
         ),
         Cell(
-            text=f"{mean_of(steps):,.0f}" if steps else "never" if not row.family == "ngram" else figures.NOTHING,
+            text=f"{mean_of(steps):,.0f}" if steps else figures.NOTHING if row.family == COUNTING else "never",
             key=mean_of(steps) if steps else None,
             note=f"{missing} of {len(row.losses)} seeds never" if steps and missing else "",
         ),
         Cell(text=figures.seconds(seconds), key=seconds),
-        *(
-            Cell(text=figures.whole(getattr(size, name, None)), key=getattr(size, name, None))
-            for name in ("trainable", "frozen", "buffers")
+        Cell(
+            text=figures.whole(trainable),
+            key=trainable,
+            note=f"{figures.whole(size.frozen)} frozen, {figures.whole(size.buffers)} in buffers" if size else "",
         ),
     )
