@@ -86,8 +86,11 @@ class Table:
         if len(self.shape.back) != 1:
             raise BadData(f"the contexts of `{self.shape.name}` are not single tokens: they have no square matrix")
         context, target = self.pairs()
-        rows = np.concatenate([[0], np.cumsum(np.bincount(context, minlength=self.vocab_size))])
-        return csr_matrix((self.counts.astype(np.float64), target, rows), shape=(self.vocab_size, self.vocab_size))
+        small = np.int32 if len(self.keys) < 2**31 else np.int64
+        rows = np.concatenate([[0], np.cumsum(np.bincount(context, minlength=self.vocab_size))]).astype(small)
+        return csr_matrix(
+            (self.counts.astype(np.float64), target.astype(small), rows), shape=(self.vocab_size, self.vocab_size)
+        )
 
     def look_up(self, context: int, target: int) -> int:
         """How often; 0 if never."""
