@@ -44,6 +44,12 @@ def test_what_cannot_be_counted_is_said(picolab, words, says):
     assert ran.code == 2 and says in ran.err and not ran.out
 
 
+def test_a_text_shorter_than_a_window_is_refused(picolab, tmp_path):
+    (tmp_path / "short.txt").write_text("ab\n\ncd\n\nef", encoding="utf-8")
+    ran = picolab("count", "short.txt", "--tokenizer", "bytes", "--order", "3", "--skip", "8")
+    assert ran.code == 2 and "fewer than the 12 a window spans" in ran.err
+
+
 def test_a_folder_with_counts_of_another_text_is_left_alone(picolab, tmp_path):
     assert picolab("count", "stories-shipped", "--out", "mine", "--skip", "0").code == 0
     before = (tmp_path / "mine" / FILE).read_bytes()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from picolab.counts.shape import Shape
-from picolab.counts.sparse import Sparse, leading
+from picolab.counts.sparse import NOTHING, Sparse, check_room, leading
 from picolab.counts.tables import Table, Tables
 
 MAX_ORDER, MAX_SKIP, STD = 2, 3, 0.01
@@ -72,10 +72,12 @@ def head_of(
     normal.data = counts.data / np.sqrt(of_row * columns[counts.indices])
     shares.data = counts.data / of_row
     u, s, v = leading(Sparse([normal]), head_dim, generator)
+    check_room(head_dim, int((s > NOTHING * s[0]).sum()), shape.name)
     q, k = of_context.T @ u * s.sqrt(), embedding.T @ v * s.sqrt()
     if "direction" in corrections:
         q, k = k, q
     u, s, v = leading(Sparse([shares]), head_dim, generator)
+    check_room(head_dim, int((s > NOTHING * s[0]).sum()), shape.name)
     taken, given = of_context.T @ u * s.sqrt(), (embedding.T @ v * s.sqrt()).T
     matrices = [STD * m / m.std() if "scale" not in corrections else m for m in (q, k, taken, given)]
     return Head(q=matrices[0], k=matrices[1], v=matrices[2], o=matrices[3])

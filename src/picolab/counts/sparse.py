@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 OVERSAMPLE, POWERS = 10, 3
+NOTHING = 1e-6
+"""A singular value smaller than this share of the largest is rounding."""
 
 
 class Sparse:
@@ -71,18 +73,29 @@ def leading(matrix: Sparse, rank: int, generator: torch.Generator) -> tuple[Tens
     return basis @ u.float(), s.float(), v
 
 
+def check_room(head_dim: int, directions: int, name: str) -> None:
+    """Raise `BadData` where counts have fewer directions than a head has lanes: it would be filled with rounding errors."""
+    if directions < head_dim:
+        raise BadData(
+            f"a head {head_dim} wide asks for more directions than the {directions} that the counts `{name}` have",
+            hint=f"--model.head_dim {max(2, directions - directions % 2)} or less, or more text",
+        )
+
+
 def _orthonormal(tall: Tensor) -> Tensor:
     """An orthonormal basis of the columns, by Cholesky of their Gram matrix, twice (Yamamoto et al. 2015): a product with all cores
-    where Householder's reflections would take ten times as long."""
+    where Householder's reflections would take ten times as long. Those serve where columns hang together: few tokens."""
+    basis = tall
     for kind in (
         torch.float64,
         torch.float32,
-    ):  # the second time they are nearly orthonormal: single precision tells the rest
-        gram = gram_of(tall, kind=kind)
-        ridge = 1e-12 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-        factor = torch.linalg.cholesky(gram + ridge)
-        tall = tall @ torch.linalg.inv(factor).T.to(tall.dtype)
-    return tall
+    ):  # the second time they are nearly orthonormal, and single precision is enough
+        gram = gram_of(basis, kind=kind)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if failed:
+            return torch.linalg.qr(tall).Q
+        basis = basis @ torch.linalg.inv(factor).T.to(tall.dtype)
+    return basis
 
 
 def gram_of(
@@ -101,7 +114,7 @@ def _as_scipy(block: Tensor) -> csr_matrix:
     from scipy.sparse import csr_matrix
 
     parts = (block.values().numpy(), block.col_indices().numpy(), block.crow_indices().numpy())
-    return csr_matrix(parts, shape=tuple(block.shape))
+    return csr_matrix(parts, shape=(block.shape[0], block.shape[1]))
 
 
 def _tensor(block: csr_matrix) -> Tensor:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FILE = "counts.json"
 FORMAT = 1
+DENSE = 2**30
 AT_ONCE = 2**22
 """Keys that are looked through together."""
 
@@ -86,11 +87,19 @@ class Table:
         if len(self.shape.back) != 1:
             raise BadData(f"the contexts of `{self.shape.name}` are not single tokens: they have no square matrix")
         context, target = self.pairs()
-        small = np.int32 if len(self.keys) < 2**31 else np.int64
-        rows = np.concatenate([[0], np.cumsum(np.bincount(context, minlength=self.vocab_size))]).astype(small)
-        return csr_matrix(
-            (self.counts.astype(np.float64), target.astype(small), rows), shape=(self.vocab_size, self.vocab_size)
-        )
+        rows = np.concatenate([[0], np.cumsum(np.bincount(context, minlength=self.vocab_size))])
+        return csr_matrix((self.counts.astype(np.float64), target, rows), shape=(self.vocab_size, self.vocab_size))
+
+    def dense(self) -> NDArray[np.float64]:
+        """The same with its zeros; refused where that would be more than `DENSE` bytes."""
+        takes = 8 * self.vocab_size**2
+        if takes > DENSE:
+            raise BadData(
+                f"all counts of {self.vocab_size:,} tokens by {self.vocab_size:,} at 8 bytes each are {takes / 1e9:,.1f} GB, "
+                f"more than the {DENSE / 1e9:,.1f} GB that one matrix may take",
+                hint="characters, or a vocabulary of 10,000 at most; everything else here keeps to the pairs that were seen",
+            )
+        return self.matrix().toarray()
 
     def look_up(self, context: int, target: int) -> int:
         """How often; 0 if never."""

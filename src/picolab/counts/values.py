@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from picolab.counts.embeddings import NORM, orthonormal
-from picolab.counts.sparse import Sparse, gram_of
+from picolab.counts.sparse import Sparse, check_room, gram_of
 from picolab.counts.tables import Table
 from picolab.errors import BadSetting
 
@@ -47,6 +47,7 @@ def following(
     x = torch.nn.functional.layer_norm(e, (d_model,))
     information = table.matrix()  # of counts, until the next line but one
     n = torch.from_numpy(np.asarray(information.sum(1)).ravel())
+    check_room(head_dim, int((n > 0).sum()), table.shape.name)
     information.data = np.log1p(information.data / (KAPPA * p.numpy()[information.indices]))
     weighed = p[:, None].float() * e
     told = Sparse([information]).times(torch.cat([weighed, p[:, None].float()], 1))
