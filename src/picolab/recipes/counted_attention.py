@@ -19,7 +19,7 @@ from picolab.compare.compare import RunBegins, RunEnds, compare
 from picolab.compare.gain import Gain, gain_of
 from picolab.compare.result import Comparison
 from picolab.errors import BadInput, UnknownName
-from picolab.models.counted import CORRECTIONS
+from picolab.models.counted import CORRECTIONS, Config
 from picolab.recipes.counted_words import BEST, COUNTED, NONE, PUBLISHED, START, findings
 from picolab.report.counted import counted_report
 from picolab.runs import names
@@ -91,10 +91,25 @@ def counted_attention(
         report=report,
     )
     gain = gain_of(comparison, none=NONE, best=BEST)
-    words = findings(gain, comparison)
+    words = (*findings(gain, comparison), *_what_counts_gave(comparison))
     shown = [name for name in (COUNTED, START, BEST) if name in wanted]
     page = counted_report(comparison, gain, words, out, side_by_side=shown, command=_command(tiny, arms, comparison))
     return CountedAttention(comparison=comparison, gain=gain, findings=words, report=page)
+
+
+def _what_counts_gave(comparison: Comparison) -> tuple[str, ...]:
+    """What of it the counts decided: with few words less than it may seem."""
+    words, room = comparison.setup.vocab_size, int(comparison.setup.overrides.get("model.d_model", Config().d_model))
+    if COUNTED not in {row.model for row in comparison.rows}:
+        return ()
+    if words <= room:
+        return (
+            f"With {words} tokens in {room} dimensions the counts choose only the places; "
+            "values and embedding are orthogonal at random.",
+        )
+    return (
+        f"With {words:,} tokens in {room} dimensions places, values and the embedding of every arm come from the counts.",
+    )
 
 
 def _settings(scale: Scale, given: Mapping[str, Any]) -> dict[str, Any]:
