@@ -59,7 +59,8 @@ def tell(found: CountedAttention, folder: Path) -> None:
     """The table of arms, the findings, where everything lies."""
     setup, gain = found.comparison.setup, found.gain
     columns = ["arm", "loss", "bits/byte", "gain recovered", "steps", "time", "trainable", "frozen", "buffers"]
-    title = f"{setup.data}, {setup.tokenizer}, {setup.tokens:,} tokens a run, {len(setup.seeds)} seeds; validation loss in nats"
+    seeds = "1 seed" if len(setup.seeds) == 1 else f"{len(setup.seeds)} seeds"
+    title = f"{setup.data}, {setup.tokenizer}, {setup.tokens:,} tokens a run, {seeds}; validation loss in nats"
     console.show(
         console.table(
             title, columns, [_cells(row, gain.of(row.model)) for row in found.comparison.rows], right=columns[1:]

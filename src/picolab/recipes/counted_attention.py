@@ -43,8 +43,8 @@ class Scale:
 COMMON = {"model.learned_positions": "false", "training.dtype": "float32", "batch_size": "8", "lr": "0.001"}
 TINY = Scale(
     "stories-shipped",
-    8 * 64 * 200,
-    COMMON | {"tokenizer": "characters", "context_length": "64", "eval_every": "20", "eval_batches": "8"},
+    8 * 64 * 150,
+    COMMON | {"tokenizer": "characters", "context_length": "64", "eval_every": "15", "eval_batches": "6"},
 )
 FULL = Scale(
     "stories",
