@@ -188,3 +188,28 @@ def test_an_interrupted_training_says_how_to_go_on_and_does(tmp_path, process):
     assert ran.code == 0, ran.err
     ended = ran.document
     assert (ended["reason"], ended["step"]) == ("finished", document["step"] + 2)
+
+
+def test_a_recipe_is_a_whole_comparison_with_its_findings(picolab):
+    words = ["compare", "zero", "--recipe", "counted-attention", "--fast", "--seeds", "1", "--tokens", "1000"]
+    small = ["--context-length", "32", "--d-model", "96", "--d-ff", "16"]
+    ran = picolab(*words, *small, "--out", "c")
+    assert ran.code == 0 and "gain recovered" in ran.out and "Learning attention gains" in ran.out
+    assert "report  c/report.html" in ran.out and max(map(len, ran.out.splitlines()[:6])) <= 160
+    again = picolab(*words, *small, "--out", "c", "--json")
+    assert again.document["gain"]["none"] == "zero" and again.document["findings"] and "on disk already" in again.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--recipe", "counted-atention"], "no recipe is called `counted-atention`"),
+        (["lstm", "--tiny"], "`--tiny` is the small form of a recipe"),
+        (["lstm", "--recipe", "counted-attention"], "no arm of this recipe is called `lstm`"),
+        (["--recipe", "counted-attention", "--frozen", "true"], "is what the arms of this recipe differ in"),
+        (["x=lstm:hiden=3"], "no setting of lstm is called `hiden`"),
+    ],
+)
+def test_a_recipe_or_arm_that_is_none_is_refused(picolab, words, says):
+    ran = picolab("compare", *words)
+    assert ran.code == 2 and says in ran.err

@@ -6,15 +6,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from picolab.counts.closed_form import plan_heads, write_attention
+from picolab.counts.count import count_corpus
 from picolab.counts.embeddings import NORM, neighbour_embedding, orthogonal_embedding
+from picolab.counts.exact import smoothed
 from picolab.counts.places import place, weights
+from picolab.counts.published import head_of
 from picolab.counts.runs import tally
 from picolab.counts.shape import Shape
 from picolab.counts.sparse import Sparse, leading
 from picolab.counts.tables import Table
 from picolab.counts.values import KAPPA, RIDGE, following
 from picolab.data.prepare import prepare
-from picolab.errors import BadCheckpoint, BadData, UnknownName
+from picolab.errors import BadCheckpoint, BadData, BadSetting, UnknownName
 from picolab.measure.parameters import count_parameters
 from picolab.models.counted import ATTENTION, Config
 from picolab.parts.rope import Rope, rotate
@@ -143,6 +146,17 @@ def test_the_sketch_finds_the_leading_directions():
         leading(Sparse(blocks), 61, torch.Generator())
 
 
+def test_the_sketch_of_a_matrix_of_small_rank_is_the_matrix():
+    from scipy.sparse import csr_matrix
+
+    generator = np.random.default_rng(0)
+    dense = generator.integers(0, 3, (200, 4)) @ generator.integers(0, 3, (4, 150)).astype(np.float64)
+    u, s, v = leading(Sparse([csr_matrix(dense)]), 20, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(u * s @ v.T, torch.from_numpy(dense).float(), atol=2e-3, rtol=1e-4)
+    torch.testing.assert_close(u.T @ u, torch.eye(20), atol=1e-4, rtol=0)
+    assert s[4] < 1e-3 * s[0]
+
+
 def test_values_from_counts_are_the_weighted_least_squares_that_a_dense_computation_gives():
     generator, vocab, d_model, head_dim = torch.Generator().manual_seed(0), 40, 12, 8
     counts = torch.randint(0, 4, (vocab, vocab), generator=generator)
@@ -192,11 +206,92 @@ def test_orthogonal_rows_need_room():
 
 def test_the_earlier_recipe_makes_attention_uniform_as_it_did(letters):
     model, notes = written(letters, attention="published", embedding="usual")
-    assert notes == ("attention: the earlier recipe, its embedding drawn anew, as it was",)
+    assert notes == ("attention: the earlier recipe, nothing corrected",)
     probs = looked_at(model, torch.from_numpy(letters.train.ids[:60].astype(np.int64))[None])[0][0]
     torch.testing.assert_close(probs[-1], torch.full((60,), 1 / 60), atol=0, rtol=0.15)
     for matrix in ("q_proj", "out_proj"):
         assert getattr(model.blocks[0].attention, matrix).weight.std().item() == pytest.approx(0.01, rel=0.05)
+
+
+def test_each_correction_of_the_earlier_recipe_changes_what_it_names_and_nothing_else(letters):
+    def made(corrected):
+        return written(letters, attention="published", corrected=corrected)[0].blocks[0].attention
+
+    plain, turned, large, kept = (made(name) for name in ("", "direction", "scale", "embedding"))
+    assert torch.equal(plain.q_proj.weight, turned.k_proj.weight) and torch.equal(
+        plain.k_proj.weight, turned.q_proj.weight
+    )
+    assert torch.equal(plain.v_proj.weight, turned.v_proj.weight) and not torch.equal(
+        plain.q_proj.weight, turned.q_proj.weight
+    )
+    lanes = slice(0, 48)
+    for name in ("q_proj", "v_proj"):
+        ours, theirs = getattr(plain, name).weight[lanes], getattr(large, name).weight[lanes]
+        torch.testing.assert_close(ours / ours.std(), theirs / theirs.std(), rtol=1e-4, atol=1e-5)
+        assert theirs.std() > 3 * ours.std()
+    model = written(letters, attention="published", corrected="embedding")[0]
+    table = count_corpus(letters, [Shape.of(1, 0)])["n1-s0"].matrix().toarray()
+    rows = model.embedding.weight[: len(table)].double()
+    normal = torch.from_numpy(table / np.sqrt(np.maximum(np.outer(table.sum(1), table.sum(0)), 1)))
+    product = (
+        model.blocks[0].attention.q_proj.weight[lanes].double().T
+        @ model.blocks[0].attention.k_proj.weight[lanes].double()
+    )
+    whole = torch.linalg.svd(normal)
+    expected = rows.T @ (whole.U[:, :48] * whole.S[:48]) @ whole.Vh[:48] @ rows
+    assert torch.nn.functional.cosine_similarity(product.flatten(), expected.flatten(), dim=0) > 0.99
+    assert not torch.equal(kept.q_proj.weight, plain.q_proj.weight)
+
+
+def test_a_correction_belongs_to_the_earlier_recipe():
+    with pytest.raises(BadSetting, match="concerns the earlier recipe, not attention `counted`"):
+        Config(corrected="scale")
+    with pytest.raises(UnknownName, match="no correction of the earlier recipe is called `sale`"):
+        Config(attention="published", corrected="scale+sale")
+
+
+def test_a_head_wider_than_what_there_is_to_write_is_refused(letters, tmp_path):
+    with pytest.raises(BadSetting, match="head_dim 128 is more than the 96 directions of the stream"):
+        written(letters, head_dim=128)
+    with pytest.raises(BadData, match="80 directions are more than a matrix of 72 x 72 has"):
+        written(letters, attention="published", head_dim=80)
+    (tmp_path / "few.txt").write_text(
+        "\n\n".join(["abcab" * 9 + "xyzw" * (i % 3) for i in range(40)]), encoding="utf-8"
+    )
+    few = prepare(str(tmp_path / "few.txt"), tokenizer="bytes", cache_dir=tmp_path / "cache")
+    with pytest.raises(BadData, match="32 directions are more than a matrix of 8 x 257 has"):
+        written(few, attention="published", n_heads=2, head_dim=32)
+    with pytest.raises(
+        BadData, match="a head 48 wide asks for more directions than the 8 that the counts `n1-s0` have"
+    ):
+        written(few)
+
+
+def test_counts_with_fewer_directions_than_a_head_has_lanes_are_refused():
+    counts = np.repeat(np.arange(1, 4)[:, None] * np.array([[1, 2, 3, 1, 2, 3]]), 2, axis=0)  # rank one
+    table = Table(Shape.of(1, 0), 6, np.arange(36), counts.ravel())
+    with pytest.raises(BadData, match="a head 2 wide asks for more directions than the 1 that the counts `n1-s0` have"):
+        head_of({"n1-s0": table}, Shape.of(1, 0), torch.randn(6, 4), 2, torch.Generator().manual_seed(0))
+
+
+def test_a_text_with_more_tokens_than_the_model_is_refused(letters, pieces):
+    with pytest.raises(BadData, match="the text has a vocabulary of 512, and the model one of 72"):
+        write_attention(build("counted", {**SMALL, "vocab_size": letters.tokenizer.vocab_size}), pieces)
+
+
+def test_counts_of_another_text_are_not_written_into_a_model(letters, tmp_path):
+    count_corpus(prepare("numeric:counting", tokenizer="characters"), [Shape.of(1, 0)], folder=tmp_path)
+    with pytest.raises(BadData, match="are of tokens .* not tokens"):
+        write_attention(
+            build("counted", {**SMALL, "vocab_size": letters.tokenizer.vocab_size}), letters, folder=tmp_path
+        )
+
+
+def test_a_matrix_with_all_its_zeros_is_refused_with_the_arithmetic():
+    table = Table(Shape.of(1, 0), 50257, np.array([3]), np.array([1]))
+    with pytest.raises(BadData, match="50,257 tokens by 50,257 at 8 bytes each are 20.2 GB, more than the 1.1 GB"):
+        smoothed(table)
+    assert table.matrix().nnz == 1
 
 
 def test_an_unknown_attention_is_refused():

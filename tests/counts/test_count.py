@@ -2,11 +2,13 @@
 
 import itertools
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from picolab.counts import count, runs
+from picolab.counts import tables as tables_module
 from picolab.counts.count import count_corpus, source_of, unigrams
 from picolab.counts.information import conditional_information, far_and_near
 from picolab.counts.shape import Shape
@@ -56,8 +58,9 @@ def test_every_table_is_that_of_a_loop_over_the_text(dataset, tmp_path, piece):
         table = tables[shape.name]
         assert as_counter(table) == by_hand(dataset, shape), shape
         assert (np.diff(table.keys) > 0).all()
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".keys", ".counts"}
-    assert len(list(tmp_path.iterdir())) == 1 + 2 * len(SHAPES)
+    files = [path for path in tmp_path.iterdir() if path.name != count.LOCK]
+    assert {path.suffix for path in files} == {".json", ".keys", ".counts"}
+    assert len(files) == 1 + 2 * len(SHAPES)
 
 
 def test_merging_in_many_small_ranges_is_merging(dataset, tmp_path, monkeypatch):
@@ -83,9 +86,30 @@ def test_interrupted_it_goes_on_where_it_was(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "save", lambda run, path: (again.append(path), real(run, path)))
     told = []
     tables = count_corpus(dataset, SHAPES[:3], folder=tmp_path, piece=97, progress=lambda *at: told.append(at))
-    assert not set(done) & set(again) and told[0][0] == 5 and told[-1][0] == told[-1][1]
+    assert not set(done) & set(again) and told[0][0] == 5 * 97
+    assert told[-1][0] == told[-1][1] == 3 * len(dataset.train.ids)
+    told.clear()
+    count_corpus(dataset, SHAPES[:4], folder=tmp_path, piece=97, progress=lambda *at: told.append(at))
+    assert told[0] == (3 * len(dataset.train.ids), 4 * len(dataset.train.ids))
     for shape in SHAPES[:3]:
         assert as_counter(tables[shape.name]) == by_hand(dataset, shape)
+
+
+def test_the_most_frequent_and_the_number_of_contexts_are_those_of_a_loop(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables_module, "AT_ONCE", 7)
+    for shape in (Shape.of(1, 0), Shape.of(2, 1)):
+        table = count_corpus(dataset, [shape], folder=tmp_path)[shape.name]
+        hand = sorted((-number, key) for key, number in zip(table.keys.tolist(), table.counts.tolist(), strict=True))
+        expected = [(*divmod(key, table.vocab_size), -number) for number, key in hand[:20]]
+        assert table.most_frequent(20) == expected
+        assert table.n_contexts == len({key // table.vocab_size for key in table.keys.tolist()})
+
+
+def test_two_that_count_the_same_text_at_once_wait_for_each_other(dataset, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(count_corpus, dataset, SHAPES[:4], folder=tmp_path, piece=97) for _ in range(4)]
+        for tables in [job.result() for job in jobs]:
+            assert all(as_counter(tables[shape.name]) == by_hand(dataset, shape) for shape in SHAPES[:4])
 
 
 def test_what_is_there_is_not_counted_again(dataset, tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "doctor": "Check a model against laws that need no reference.",
     "diff": "Say which line of mathematics is wrong, with proof.",
     "verify": "Run a model here and in another engine, and compare.",
+    "count": "Count n-grams and skip-grams of a corpus, once and for all.",
     "data": "Look into a corpus: true shares, repeats, the first batch decoded.",
     "report": "Build the HTML page of a comparison or a run again.",
     "ls": "List presets, data, tokenizers, settings, laws, causes or runs.",

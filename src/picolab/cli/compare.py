@@ -20,12 +20,22 @@ if TYPE_CHECKING:
 
 
 def compare(
-    *models: Annotated[str, Parameter(help="Presets. The n-gram baseline joins if it is not named.")],
+    *models: Annotated[
+        str, Parameter(help="Presets, or NAME=PRESET:field=value,.. The n-gram baseline joins if not named.")
+    ],
+    recipe: Annotated[
+        str | None, Parameter(help="A whole comparison: counted-attention. Models are then some of its arms.")
+    ] = None,
+    tiny: Annotated[
+        bool, Parameter(name=["--tiny", "--fast"], help="The recipe in minutes, on shipped text.", show_default=False)
+    ] = False,
     data: Annotated[
         str | None, Parameter(help="Corpus, file, folder, or blend a=0.75,b=0.25. [default: stories]")
     ] = None,
-    tokens: Annotated[int, Parameter(help="Budget of every run, in scored tokens.")] = 200_000,
-    seeds: Annotated[str, Parameter(help="How many runs a model, or which seeds: 0,3,4.")] = "2",
+    tokens: Annotated[int | None, Parameter(help="Budget of every run, in scored tokens. [default: 200000]")] = None,
+    seeds: Annotated[
+        str | None, Parameter(help="How many runs a model, or which seeds: 0,3,4. [default: 2; of a recipe 3]")
+    ] = None,
     prompt: Annotated[
         str | None, Parameter(help="How the samples begin. [default: as the first held-out text]")
     ] = None,
@@ -54,16 +64,25 @@ def compare(
     from picolab.report.comparison import comparison_report
 
     use_gpt2_dir(gpt2_dir)
-    spec = data_of(data, input_dir)
-    folder = out or fresh_folder(Path("runs"), f"compare_{spec}")
     overrides = settings_given(
         set_, batch_size=batch_size, context_length=context_length, lr=lr, tokenizer=tokenizer,
         compact_vocab=compact_vocab, input_dir=input_dir, limit_examples=limit_examples,
     )  # fmt: skip
+    if recipe is not None:
+        from picolab.cli.compare_recipe import compare_recipe
+
+        return compare_recipe(
+            recipe, models, tiny=tiny, data=data or ("input" if input_dir else None), tokens=tokens,
+            seeds=_seeds(seeds or "3", seed), out=out, overrides=overrides, as_json=as_json,
+        )  # fmt: skip
+    if tiny:
+        raise BadInput("`--tiny` is the small form of a recipe, and none is named", hint="--recipe counted-attention")
+    spec = data_of(data, input_dir)
+    folder = out or fresh_folder(Path("runs"), f"compare_{spec}")
     with CompareDisplay(console.progress()) as display:
         comparison = run_comparison(
-            models, data=spec, tokens=tokens, seeds=_seeds(seeds, seed), out=folder, overrides=overrides, prompt=prompt,
-            report=display,
+            models, data=spec, tokens=200_000 if tokens is None else tokens, seeds=_seeds(seeds or "2", seed), out=folder,
+            overrides=overrides, prompt=prompt, report=display,
         )  # fmt: skip
     page = comparison_report(comparison, folder)
     if as_json:

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from picolab.cli.console import duration, number, quoted, size
-from picolab.train.events import Estimate, Evaluated, Event, Sampled, Saved, Started, Step, Stopped
+from picolab.cli.counting import SECONDS_BETWEEN_LINES, CountDisplay
+from picolab.train.events import Counting, Estimate, Evaluated, Event, Sampled, Saved, Started, Step, Stopped
 
-SECONDS_BETWEEN_LINES = 5.0
 NOTICE_AFTER = 3
 """Evaluations without improvement before it is said in words."""
 
@@ -33,6 +33,7 @@ class Display:
         self.label = label
         self.stopped: Stopped | None = None
         self.started: Started | None = None
+        self._counting = CountDisplay(console)
         self._bar = _bar(console) if console.is_terminal else None
         self._last_line = -math.inf if label is None else 0.0
 
@@ -45,13 +46,17 @@ class Display:
         self.close()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the bars away."""
+        self._counting.close()
         if self._bar is not None:
             self._bar.stop()
 
     def __call__(self, event: Event) -> None:
         match event:
+            case Counting():
+                self._counting(event.done, event.total)
             case Started():
+                self._counting.close()
                 self.started = event
                 self._open(event)
             case Step():

@@ -113,7 +113,9 @@ def compare(
 def gather(plan: Plan, folder: Path, outcomes: Sequence[Outcome], held: Held, *, complete: bool) -> Comparison:
     """The comparison of the outcomes there are."""
     setup = _setup(plan, folder, outcomes, held)
-    rows = rank([_row(model, outcomes, setup) for model in plan.models if any(o.model == model for o in outcomes)])
+    rows = rank(
+        [_row(plan, model, outcomes, setup) for model in plan.models if any(o.model == model for o in outcomes)]
+    )
     order = [row.model for row in rows]
     studies = tuple(
         sorted((o.sequences for o in outcomes if o.sequences is not None), key=lambda one: order.index(one.model))
@@ -182,6 +184,7 @@ def _setup(plan: Plan, folder: Path, outcomes: Sequence[Outcome], held: Held) ->
         floor=held.dataset.floor(SPLIT),
         prompt=held.prompt,
         overrides=plan.overrides,
+        arms=plan.arms,
         device=outcomes[0].device if outcomes else settings.training.device,
         machine=f"{place['processor']}, {place['cpus']} cores",
         created=f"{datetime.now(UTC):%Y-%m-%d}",
@@ -189,14 +192,14 @@ def _setup(plan: Plan, folder: Path, outcomes: Sequence[Outcome], held: Held) ->
     )
 
 
-def _row(model: str, outcomes: Sequence[Outcome], setup: Setup) -> Row:
+def _row(plan: Plan, model: str, outcomes: Sequence[Outcome], setup: Setup) -> Row:
     mine = [outcome for outcome in outcomes if outcome.model == model]
     runs = tuple(outcome.run for outcome in mine)
-    floor = setup.floor
+    floor, preset = setup.floor, plan.arm(model).preset
     return Row(
         model=model,
-        family=PRESETS[model].architecture,
-        says=PRESETS[model].says,
+        family=PRESETS[preset].architecture,
+        says=plan.arms.get(model, PRESETS[preset].says),
         baseline=is_baseline(model),
         runs=runs,
         loss=band_or_none([run.loss for run in runs]),

@@ -2,7 +2,8 @@
 
     models, data, tokens, seeds, overrides -> Plan -> Settings of every run
 
-The n-gram baseline joins every comparison. An override of an architecture's field (`d_model`) goes to the models that have it.
+The n-gram baseline joins every comparison. An override of an architecture's field (`d_model`) goes to the models that have it;
+an arm's own field (arms.py) wins over it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from picolab.compare.arms import Arm, arm_of, folder_of
 from picolab.compare.sequences import numeric_data
 from picolab.errors import BadCheckpoint, BadInput, BadSetting, UnknownName
 from picolab.runs import atomic, names
@@ -39,7 +41,10 @@ OURS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What makes two comparisons the same one; `models` and `seeds` may grow when it is taken up again."""
+    """What makes two comparisons the same one; `models` and `seeds` may grow when it is taken up again.
+
+    `arms` says what those models are that are no presets, by name (arms.py).
+    """
 
     models: tuple[str, ...]
     data: str
@@ -48,11 +53,20 @@ class Plan:
     overrides: Mapping[str, str]
     prompt: str | None
     new_tokens: int
+    arms: Mapping[str, str] = field(default_factory=dict)
+
+    def arm(self, model: str) -> Arm:
+        """The preset behind a name, and what it changes."""
+        return arm_of(f"{model}={self.arms[model]}" if self.arms.get(model, model) != model else model)
 
     def settings(self, model: str, seed: int, folder: Path) -> Settings:
         """The settings of one run; every run of a plan has the same rows, budget and, for a seed, order of data."""
-        mine = {name: value for name, value in self.overrides.items() if _concerns(name, model)}
-        first = resolve(model, overrides={**mine, "data.spec": self.data, "training.tokens": self.tokens, "seed": seed})
+        arm = self.arm(model)
+        mine = {name: value for name, value in self.overrides.items() if _concerns(name, arm.preset)}
+        mine |= {f"model.{name}": value for name, value in arm.fields.items()}
+        first = resolve(
+            arm.preset, overrides={**mine, "data.spec": self.data, "training.tokens": self.tokens, "seed": seed}
+        )
         rows = first.data.context_length or self.shortest_context()
         batch = first.training.batch_size
         if "training.batch_size" not in self.overrides:
@@ -76,7 +90,7 @@ class Plan:
 
     def shortest_context(self) -> int:
         """As many tokens in a row as every model can read."""
-        return min(int(config_of(model, self.overrides).context_length) for model in self.models)
+        return min(int(config_of(self.arm(model), self.overrides).context_length) for model in self.models)
 
 
 def plan_for(
@@ -90,17 +104,16 @@ def plan_for(
     new_tokens: int,
 ) -> Plan:
     """The plan, refused before anything is computed if a name, a number or a combination is wrong."""
-    chosen = list(models)
-    for model in chosen:
-        if model not in PRESETS:
-            raise UnknownName("preset", model, PRESETS)
-    twice = sorted({model for model in chosen if chosen.count(model) > 1})
+    arms = [arm_of(word) for word in models]
+    chosen = [folder_of(arm.name) for arm in arms]
+    twice = sorted({arm.name for arm in arms if chosen.count(folder_of(arm.name)) > 1})
     if twice:
         raise BadInput(f"`{twice[0]}` is listed twice", hint="seeds repeat a model: --seeds 3")
     if not chosen:
         raise BadInput("no model was given to compare", hint="for example: ngram kgram-embed lstm softmax-pico")
-    if not any(is_baseline(model) for model in chosen):
-        chosen.append(BASELINE)
+    if not any(is_baseline(arm.name) for arm in arms):
+        arms.append(arm_of(BASELINE))
+    presets = [arm.preset for arm in arms]
     if tokens < 1 or new_tokens < 1:
         raise BadSetting(
             f"tokens {tokens} and new_tokens {new_tokens} must both be positive", hint="200000 is a good start"
@@ -113,43 +126,45 @@ def plan_for(
     for name in named:
         if name in OURS:
             raise BadSetting(f"`{name}` is set by the comparison itself", hint=OURS[name])
-        if name.startswith("model.") and not any(_concerns(name, model) for model in chosen):
+        if name.startswith("model.") and not any(_concerns(name, preset) for preset in presets):
             raise UnknownName(
-                "setting of these models", name[6:], {field for model in chosen for field in _fields(model)}
+                "setting of these models", name[6:], {field for preset in presets for field in _fields(preset)}
             )
     plan = Plan(
-        models=tuple(chosen),
+        models=tuple(arm.name for arm in arms),
         data=data,
         tokens=tokens,
         seeds=numbered,
         overrides=named,
         prompt=prompt,
         new_tokens=new_tokens,
+        arms={arm.name: arm.spec for arm in arms if arm.name != arm.preset},
     )
-    for model in chosen:
-        config_of(model, named)
-        plan.settings(model, numbered[0], Path())
+    for arm in arms:
+        config_of(arm, named)
+        plan.settings(arm.name, numbered[0], Path())
     return plan
 
 
 def is_baseline(model: str) -> bool:
-    """Whether a preset counts n-grams."""
-    return PRESETS[model].architecture == BASELINE
+    """Whether this is a preset that counts n-grams; an arm with settings of its own is no baseline."""
+    return model in PRESETS and PRESETS[model].architecture == BASELINE
 
 
 def run_name(model: str, seed: int) -> str:
     """What the run of a model and a seed is called."""
-    return f"{model}_seed-{seed}"
+    return f"{folder_of(model)}_seed-{seed}"
 
 
-def config_of(model: str, overrides: Mapping[str, str]) -> Any:
-    """The architecture's settings of a preset as the plan changes them; only the vocabulary is still open."""
-    preset = PRESETS[model]
+def config_of(arm: Arm, overrides: Mapping[str, str]) -> Any:
+    """The architecture's settings of an arm as the plan changes them; only the vocabulary is still open."""
+    preset = PRESETS[arm.preset]
     changed = {
         name[6:]: names.scalar(value)
         for name, value in overrides.items()
-        if name.startswith("model.") and _concerns(name, model)
+        if name.startswith("model.") and _concerns(name, arm.preset)
     }
+    changed |= {name: names.scalar(value) for name, value in arm.fields.items()}
     return ARCHITECTURES[preset.architecture].config(
         **check_settings(preset.architecture, {**preset.settings, **changed})
     )
@@ -170,10 +185,16 @@ def take_up(plan: Plan, folder: Path) -> Plan:
         plan = Plan(
             **{
                 **{field.name: getattr(plan, field.name) for field in fields(plan)},
+                "arms": {**old.arms, **plan.arms},
                 "models": (*old.models, *(model for model in plan.models if model not in old.models)),
                 "seeds": (*old.seeds, *(seed for seed in plan.seeds if seed not in old.seeds)),
             }
         )
+        for name in old.arms.keys() & plan.arms.keys():
+            if old.arms[name] != plan.arms[name]:
+                raise BadInput(
+                    f"`{folder}` knows `{name}` as {old.arms[name]}, not {plan.arms[name]}", hint="choose another name"
+                )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"`{folder}` exists and holds no comparison", hint="choose a new or empty folder with --out")
     with atomic.reported(folder):
@@ -190,9 +211,9 @@ def _read(path: Path) -> Plan:
         raise BadCheckpoint(f"`{path}` is no plan of a comparison", hint="it is torn or was edited by hand") from error
 
 
-def _concerns(name: str, model: str) -> bool:
-    return not name.startswith("model.") or name[6:] in _fields(model)
+def _concerns(name: str, preset: str) -> bool:
+    return not name.startswith("model.") or name[6:] in _fields(preset)
 
 
-def _fields(model: str) -> set[str]:
-    return {field.name for field in fields(ARCHITECTURES[PRESETS[model].architecture].config)}
+def _fields(preset: str) -> set[str]:
+    return {field.name for field in fields(ARCHITECTURES[PRESETS[preset].architecture].config)}

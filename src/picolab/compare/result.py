@@ -59,6 +59,8 @@ class Setup:
     machine: str
     created: str
     picolab: str
+    arms: Mapping[str, str] = field(default_factory=dict)
+    """What those models are that are no presets: a preset and what it changes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,6 +27,7 @@ from picolab.counts.shape import Shape
 from picolab.counts.tables import Tables
 from picolab.counts.values import copy, following
 from picolab.data.dataset import Dataset
+from picolab.errors import BadData, BadSetting
 from picolab.models.contract import LanguageModel
 from picolab.models.counted import Attention, Counted
 
@@ -71,6 +72,7 @@ def write_attention(
         return ()
     config, generator = model.config, torch.Generator().manual_seed(seed)
     few_words = config.vocab_size <= config.d_model
+    _check(model, dataset)
     shapes = _shapes(model, few_words)
     tables = count_corpus(dataset, shapes, folder=folder, progress=progress) if shapes else None
     notes = []
@@ -86,6 +88,21 @@ def write_attention(
     notes += _attention(model, dataset, tables, few_words, generator)
     model.seal()
     return tuple(notes)
+
+
+def _check(model: Counted, dataset: Dataset) -> None:
+    """Refuse what cannot be written down, before anything is counted."""
+    config, words = model.config, dataset.tokenizer.vocab_size
+    if words > config.vocab_size:
+        raise BadData(
+            f"the text has a vocabulary of {words:,}, and the model one of {config.vocab_size:,}",
+            hint="leave the model's vocab_size out: the tokenizer knows",
+        )
+    if config.attention in ("counted", "uniform") and config.head_dim > config.d_model:
+        raise BadSetting(
+            f"head_dim {config.head_dim} is more than the {config.d_model} directions of the stream that a head can copy",
+            hint=f"--model.head_dim {config.d_model} or less",
+        )
 
 
 def _shapes(model: Counted, few_words: bool) -> list[Shape]:
@@ -162,21 +179,21 @@ def _counted(
 
 
 def _published(model: Counted, layers: Sequence[Attention], tables: Tables, generator: torch.Generator) -> list[str]:
-    """The earlier recipe. With the usual embedding its fault is there too: the vectors it was computed from are not the model's."""
+    """The earlier recipe, corrected where the model's settings say so."""
     config = model.config
-    kept = config.embedding == "counted"
     embedding = (
         model.embedding.weight[: tables.source.vocab_size].clone()
-        if kept
+        if "embedding" in config.corrections
         else base_embedding(tables.source.vocab_size, config.d_model, generator)
     )
     for number, attention in enumerate(layers):
         for head in range(config.n_heads):
             lanes = slice(head * config.head_dim, (head + 1) * config.head_dim)
-            made = head_of(tables, shape_of(number, head), embedding, config.head_dim, generator)
+            shape = shape_of(number, head)
+            made = head_of(tables, shape, embedding, config.head_dim, generator, corrections=config.corrections)
             attention.q_proj.weight[lanes], attention.k_proj.weight[lanes] = made.q.T, made.k.T
             attention.v_proj.weight[lanes], attention.out_proj.weight[:, lanes] = made.v.T, made.o.T
-    return [f"attention: the earlier recipe, its embedding {'kept' if kept else 'drawn anew, as it was'}"]
+    return [f"attention: the earlier recipe, {config.corrected.replace('+', ' and ') or 'nothing'} corrected"]
 
 
 def _as_wide(rows: Tensor, vocab_size: int) -> Tensor:

@@ -4,19 +4,21 @@
     all runs of a table -> merge -> the table                                          then counts.json says that it is whole
 
 Only training text is counted: there is no argument for another split. A window never reaches into another document. Interrupted,
-the same call goes on with the runs that are there.
+the same call goes on with the runs that are there. Of two processes that count the same text, one waits for the other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from picolab.counts import runs
@@ -31,8 +33,10 @@ from picolab.text.tokenizer import Tokenizer
 PIECE = 2**24
 """Tokens counted at once: 134 MB of codes, 300 MB with what sorting and counting need."""
 
+LOCK = ".lock"
+
 Progress = Callable[[int, int], None]
-"""Told pieces done and pieces in all."""
+"""Told tokens counted and to be counted, every table's together; the first time what was there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +70,26 @@ def count_corpus(
             f"`{source.corpus}` has {source.n_tokens} training tokens, fewer than the {widest} a window spans",
             hint="more text, or a smaller order and skip",
         )
-    folder = folder or home() / "counts" / key_of({"tokens": source.tokens_hash, "tokenizer": source.tokenizer})
+    folder = folder or folder_of(source)
     folder.mkdir(parents=True, exist_ok=True)
-    done = open_tables(folder).check(source).whole if (folder / FILE).exists() else ()
-    describe(folder, source, done)  # whose these runs are, before the first one
-    open_ones = [shape for shape in wanted if shape.name not in done]
-    eot = dataset.tokenizer.eot
-    for shape, total in _count(folder, stores, open_ones, eot, source.vocab_size, piece, threads, progress):
-        runs.join(total, folder / shape.name)
-        done = (*done, shape.name)
-        describe(folder, source, done)
+    with FileLock(folder / LOCK):
+        done = open_tables(folder).check(source).whole if (folder / FILE).exists() else ()
+        describe(folder, source, done)  # whose these runs are, before the first one
+        left = [shape for shape in wanted if shape.name not in done]
+        eot = dataset.tokenizer.eot
+        before = sum(len(store.ids) for store in stores) * (len(wanted) - len(left))
+        tell: Progress = lambda counted, total: progress(before + counted, before + total)  # noqa: E731
+        with closing(_count(folder, stores, left, eot, source.vocab_size, piece, threads, tell)) as counted:
+            for shape, total in counted:
+                runs.join(total, folder / shape.name)
+                done = (*done, shape.name)
+                describe(folder, source, done)
     return open_tables(folder)
+
+
+def folder_of(source: Source) -> Path:
+    """Where these counts lie if no other folder is named."""
+    return home() / "counts" / key_of({"tokens": source.tokens_hash, "tokenizer": source.tokenizer})
 
 
 def _count(
@@ -88,7 +101,7 @@ def _count(
     piece: int,
     threads: int | None,
     progress: Progress,
-) -> Iterator[tuple[Shape, list[Path]]]:
+) -> Generator[tuple[Shape, list[Path]]]:
     """Each table with its runs, as soon as they are all there."""
     pieces = [
         _Piece(number, start, min(start + piece, len(store.ids)))
@@ -98,26 +111,30 @@ def _count(
     paths = {shape: [folder / f"{shape.name}.{i:05d}-{piece}" for i in range(len(pieces))] for shape in shapes}
     jobs = [(shape, i) for shape in shapes for i in range(len(pieces))]
     left = [(shape, i) for shape, i in jobs if not runs.exists(paths[shape][i])]
-    progress(len(jobs) - len(left), len(jobs))
+    missing = {shape: sum(one == shape for one, _ in left) for shape in shapes}
+    sizes = [one.stop - one.start for one in pieces]
+    total = sum(sizes[i] for _, i in jobs)
+    done = total - sum(sizes[i] for _, i in left)
+    progress(done, total)
 
-    def work(shape: Shape, i: int) -> Shape:
+    def work(shape: Shape, i: int) -> tuple[Shape, int]:
         where = pieces[i]
         ids = np.asarray(stores[where.store].ids[max(0, where.start - shape.back[0]) : where.stop])
         runs.save(runs.tally(_codes(shape, ids, eot, vocab_size)), paths[shape][i])
-        return shape
+        return shape, i
 
-    missing = {shape: sum(one == shape for one, _ in left) for shape in shapes}
     for shape in shapes:
         if not missing[shape]:
             yield shape, paths[shape]
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:  # NumPy sorts without holding the interpreter
-        running: set[Future[Shape]] = {pool.submit(work, *job) for job in left}
+        running: set[Future[tuple[Shape, int]]] = {pool.submit(work, *job) for job in left}
         try:
             while running:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for shape in (future.result() for future in finished):
+                for shape, i in (future.result() for future in finished):
                     missing[shape] -= 1
-                    progress(len(jobs) - sum(missing.values()), len(jobs))
+                    done += sizes[i]
+                    progress(done, total)
                     if not missing[shape]:
                         yield shape, paths[shape]
         except BaseException:

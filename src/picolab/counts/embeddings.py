@@ -45,8 +45,8 @@ def neighbour_embedding(
 ) -> Float[Tensor, "vocab d_model"]:
     """Rows of length `NORM` from the counts of tokens one and two places apart; tokens never seen get random directions."""
     one, two = nearest.matrix(), next_nearest.matrix()
-    blocks = [_positive_information(counts) for counts in (one, one.T.tocsr(), two, two.T.tocsr())]
-    u, s, _ = leading(Sparse(blocks), d_model, generator)
+    directed = (lambda: one, lambda: one.T.tocsr(), lambda: two, lambda: two.T.tocsr())
+    u, s, _ = leading(Sparse(_positive_information(counts()) for counts in directed), d_model, generator)
     rows = u * s.sqrt()
     rows = rows - rows.mean(0)
     rows = rows @ orthonormal(d_model, d_model, generator).float()  # no lane is more important than another

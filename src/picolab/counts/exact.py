@@ -30,7 +30,7 @@ SHARP = 60.0
 
 def smoothed(table: Table, alpha: float = 0.1) -> Tensor:
     """ln P(next | token) of every pair, `(vocab, vocab)` float64, `alpha` added to every count (Lidstone)."""
-    counts = torch.from_numpy(table.matrix().toarray()) + alpha
+    counts = torch.from_numpy(table.dense()) + alpha
     return (counts / counts.sum(1, keepdim=True)).log()
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from picolab.counts.runs import Run, tally
 from picolab.counts.shape import Shape
-from picolab.counts.tables import Table
+from picolab.counts.tables import AT_ONCE, Table
 from picolab.errors import BadData
 
 
@@ -40,12 +40,20 @@ def conditional_information(table: Table) -> float:
 
 def _frequent(table: Table) -> Run:
     """The counts of triples, tokens numbered by how often they are the next one, the last number for all that are rarer."""
-    rest, following = np.divmod(np.asarray(table.keys), table.vocab_size)
-    far, near = np.divmod(rest, table.vocab_size)
-    often = np.bincount(following, weights=table.counts, minlength=table.vocab_size)
+    pieces = [slice(start, start + AT_ONCE) for start in range(0, len(table.keys), AT_ONCE)]
+    often = np.zeros(table.vocab_size)
+    for piece in pieces:
+        often += np.bincount(table.keys[piece] % table.vocab_size, table.counts[piece], table.vocab_size)
     rank = np.empty(table.vocab_size, np.int64)
     rank[np.argsort(-often, kind="stable")] = np.minimum(np.arange(table.vocab_size), CLASSES - 1)
-    return tally((rank[far] * CLASSES + rank[near]) * CLASSES + rank[following], np.asarray(table.counts))
+    found = np.zeros(CLASSES**3)  # whole numbers below 2^53: exact
+    for piece in pieces:
+        rest, following = np.divmod(np.asarray(table.keys[piece]), table.vocab_size)
+        far, near = np.divmod(rest, table.vocab_size)
+        triples = (rank[far] * CLASSES + rank[near]) * CLASSES + rank[following]
+        found += np.bincount(triples, table.counts[piece], CLASSES**3)
+    keys = np.flatnonzero(found)
+    return Run(keys, found[keys].astype(np.int64))
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:

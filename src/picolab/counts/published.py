@@ -1,15 +1,18 @@
-"""The earlier recipe, as it was published, with what was wrong with it separable: for the comparison, not for use.
+"""The earlier recipe, as it was published, with each of its corrections separable: for the comparison, not for use.
 
     M = D_row^-1/2 C D_col^-1/2 = U S V^T        W_Q = E^T U S^1/2     W_K = E^T V S^1/2     queries look at what FOLLOWS the query
     P = D_row^-1 C            = U S V^T          W_V = S^1/2 U^T E     W_O = E^T V S^1/2
 
-Layer l takes contexts of min(l + 1, 2) tokens, head i skips min(i, 3); each matrix is brought to a standard deviation of 0.01,
-which makes scores a few hundredths and attention all but uniform; `rescale=False` leaves that out. The model's embeddings were
-drawn anew afterwards, so that the frozen matrices referred to vectors that no longer existed; an embedding that is kept undoes it.
+Layer l takes contexts of min(l + 1, 2) tokens, head i skips min(i, 3). What was wrong with it:
+
+    scale        each matrix is brought to a standard deviation of 0.01: scores of a few hundredths, attention all but uniform
+    embedding    the model's vectors were drawn anew afterwards: the frozen matrices refer to vectors that no longer exist
+    direction    a token asks for what usually comes after it, and all it can look at lies before: W_Q and W_K change places
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +20,7 @@ import torch
 from torch import Tensor
 
 from picolab.counts.shape import Shape
-from picolab.counts.sparse import Sparse, leading
+from picolab.counts.sparse import NOTHING, Sparse, check_room, leading
 from picolab.counts.tables import Table, Tables
 
 MAX_ORDER, MAX_SKIP, STD = 2, 3, 0.01
@@ -45,9 +48,15 @@ def base_embedding(vocab_size: int, d_model: int, generator: torch.Generator) ->
 
 
 def head_of(
-    tables: Tables, shape: Shape, embedding: Tensor, head_dim: int, generator: torch.Generator, *, rescale: bool = True
+    tables: Tables,
+    shape: Shape,
+    embedding: Tensor,
+    head_dim: int,
+    generator: torch.Generator,
+    *,
+    corrections: Collection[str] = (),
 ) -> Head:
-    """One head from one table."""
+    """One head from one table, as published but for `scale` and `direction` where they are corrected."""
     from scipy.sparse import csr_matrix
 
     table = tables[shape.name]
@@ -63,10 +72,14 @@ def head_of(
     normal.data = counts.data / np.sqrt(of_row * columns[counts.indices])
     shares.data = counts.data / of_row
     u, s, v = leading(Sparse([normal]), head_dim, generator)
+    check_room(head_dim, int((s > NOTHING * s[0]).sum()), shape.name)
     q, k = of_context.T @ u * s.sqrt(), embedding.T @ v * s.sqrt()
+    if "direction" in corrections:
+        q, k = k, q
     u, s, v = leading(Sparse([shares]), head_dim, generator)
+    check_room(head_dim, int((s > NOTHING * s[0]).sum()), shape.name)
     taken, given = of_context.T @ u * s.sqrt(), (embedding.T @ v * s.sqrt()).T
-    matrices = [STD * m / m.std() if rescale else m for m in (q, k, taken, given)]
+    matrices = [STD * m / m.std() if "scale" not in corrections else m for m in (q, k, taken, given)]
     return Head(q=matrices[0], k=matrices[1], v=matrices[2], o=matrices[3])
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 FILE = "counts.json"
 FORMAT = 1
+DENSE = 2**30
+AT_ONCE = 2**22
+"""Keys that are looked through together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +56,25 @@ class Table:
     def total(self) -> int:
         return int(self.counts.sum())
 
+    @property
+    def n_contexts(self) -> int:
+        """How many different contexts were seen."""
+        found, last = 0, -1
+        for start in range(0, len(self.keys), AT_ONCE):
+            contexts = np.asarray(self.keys[start : start + AT_ONCE]) // self.vocab_size
+            found += int(np.count_nonzero(np.diff(contexts, prepend=last)))
+            last = int(contexts[-1])
+        return found
+
+    def most_frequent(self, number: int) -> list[tuple[int, int, int]]:
+        """Context, target and count of the most frequent, the first key first where counts are equal."""
+        best: list[tuple[int, int]] = []
+        for start in range(0, len(self.counts), AT_ONCE):
+            counts = np.asarray(self.counts[start : start + AT_ONCE])
+            order = np.argsort(-counts, kind="stable")[:number]
+            best = sorted([*best, *((-int(counts[i]), int(self.keys[start + i])) for i in order)])[:number]
+        return [(*divmod(key, self.vocab_size), -count) for count, key in best]
+
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Context numbers and targets of every key."""
         context, target = np.divmod(self.keys, self.vocab_size)
@@ -67,6 +89,17 @@ class Table:
         context, target = self.pairs()
         rows = np.concatenate([[0], np.cumsum(np.bincount(context, minlength=self.vocab_size))])
         return csr_matrix((self.counts.astype(np.float64), target, rows), shape=(self.vocab_size, self.vocab_size))
+
+    def dense(self) -> NDArray[np.float64]:
+        """The same with its zeros; refused where that would be more than `DENSE` bytes."""
+        takes = 8 * self.vocab_size**2
+        if takes > DENSE:
+            raise BadData(
+                f"all counts of {self.vocab_size:,} tokens by {self.vocab_size:,} at 8 bytes each are {takes / 1e9:,.1f} GB, "
+                f"more than the {DENSE / 1e9:,.1f} GB that one matrix may take",
+                hint="characters, or a vocabulary of 10,000 at most; everything else here keeps to the pairs that were seen",
+            )
+        return self.matrix().toarray()
 
     def look_up(self, context: int, target: int) -> int:
         """How often; 0 if never."""

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from picolab.counts.embeddings import NORM, orthonormal
-from picolab.counts.sparse import Sparse
+from picolab.counts.sparse import Sparse, check_room, gram_of
 from picolab.counts.tables import Table
 from picolab.errors import BadSetting
 
@@ -43,19 +43,19 @@ def following(
     vocab, d_model = embedding.shape
     if head_dim > d_model:
         raise BadSetting(f"a head {head_dim} wide has more directions than the stream's {d_model}")
-    e, p = embedding.double(), unigram.double()
+    e, p = embedding.float(), unigram.double()
     x = torch.nn.functional.layer_norm(e, (d_model,))
-    counts = table.matrix()
-    n = torch.from_numpy(np.asarray(counts.sum(1)).ravel())
-    w = n / n.sum()
-    information = counts.copy()
-    information.data = np.log1p(counts.data / (KAPPA * p.numpy()[counts.indices]))
-    sparse = Sparse([information])
-    weighed = p[:, None] * e
-    row_mean = sparse.times(p[:, None].float()).double()
-    inner = sparse.times(weighed.float()).double() - row_mean * weighed.sum(0)
-    g_x, g_e = _ridged(x.T @ (w[:, None] * x)), _ridged(e.T @ weighed)
-    best = torch.linalg.solve(g_x, torch.linalg.solve(g_e, (x.T @ (w[:, None] * inner)).T).T)
+    information = table.matrix()  # of counts, until the next line but one
+    n = torch.from_numpy(np.asarray(information.sum(1)).ravel())
+    check_room(head_dim, int((n > 0).sum()), table.shape.name)
+    information.data = np.log1p(information.data / (KAPPA * p.numpy()[information.indices]))
+    weighed = p[:, None].float() * e
+    told = Sparse([information]).times(torch.cat([weighed, p[:, None].float()], 1))
+    inner = told[:, :-1] - told[:, -1:] * weighed.double().sum(0).float()
+    often = (n / n.sum()).float()[:, None]
+    g_x, g_e = (_ridged(gram_of(*pair, kind=torch.float32)) for pair in ((x, often * x), (e, weighed)))
+    told_of = gram_of(x, often * inner, kind=torch.float32)
+    best = torch.linalg.solve(g_x, torch.linalg.solve(g_e, told_of.T).T)
     l_x, l_e = torch.linalg.cholesky(g_x), torch.linalg.cholesky(g_e)
     u, _, _ = torch.linalg.svd(l_x.T @ best @ l_e)
     q = torch.linalg.qr(torch.linalg.solve_triangular(l_x.T, u[:, :head_dim], upper=True)).Q

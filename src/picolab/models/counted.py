@@ -39,6 +39,12 @@ ATTENTION = {
     "counted": "looks at distances chosen from counts; values orthonormal, or from counts where words are many",
     "published": "an earlier recipe: queries and keys from normalised counts, rescaled until attention is uniform",
 }
+CORRECTIONS = {
+    "embedding": "computed from the model's own embedding; as published, its vectors were drawn anew afterwards",
+    "direction": "queries look for what precedes them; as published, for what follows them, which lies ahead",
+    "scale": "matrices as large as they come out; as published, brought to a standard deviation of 0.01",
+}
+"""What can be put right in the earlier recipe, each alone or several joined by `+`."""
 EMBEDDING = {
     "usual": "random, as every other model starts",
     "counted": "orthogonal where there is room, else from neighbours in the corpus",
@@ -47,7 +53,10 @@ EMBEDDING = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """Sizes of a GPT-2 with rotary positions; `attention` and `embedding` say what training fills in before it begins."""
+    """Sizes of a GPT-2 with rotary positions; `attention` and `embedding` say what training fills in before it begins.
+
+    `corrected` names corrections of the earlier recipe, and concerns no other.
+    """
 
     vocab_size: int = 50257
     context_length: int = 256
@@ -63,6 +72,7 @@ class Config:
     attention: str = "counted"
     embedding: str = "counted"
     frozen: bool = True
+    corrected: str = ""
 
     def __post_init__(self) -> None:
         if not self.head_dim:
@@ -75,6 +85,19 @@ class Config:
             raise UnknownName("attention", self.attention, ATTENTION)
         if self.embedding not in EMBEDDING:
             raise UnknownName("embedding", self.embedding, EMBEDDING)
+        for word in self.corrections:
+            if word not in CORRECTIONS:
+                raise UnknownName("correction of the earlier recipe", word, CORRECTIONS)
+        if self.corrections and self.attention != "published":
+            raise BadSetting(
+                f"`corrected` {self.corrected} concerns the earlier recipe, not attention `{self.attention}`",
+                hint="attention published, or leave `corrected` out",
+            )
+
+    @property
+    def corrections(self) -> frozenset[str]:
+        """The words of `corrected`."""
+        return frozenset(self.corrected.split("+") if self.corrected else ())
 
 
 class Attention(nn.Module):

@@ -67,7 +67,8 @@ def comparison_page(comparison: Comparison) -> Page:
 def command_of(comparison: Comparison) -> str:
     """The command line that repeats the comparison."""
     setup = comparison.setup
-    models = [row.model for row in comparison.rows]
+    specs = {row.model: setup.arms.get(row.model, row.model) for row in comparison.rows}
+    models = [name if name == spec else f"{name}={spec}" for name, spec in specs.items()]
     overrides = [word for key, value in setup.overrides.items() for word in (f"--{key}", value)]
     seeds = str(len(setup.seeds)) if setup.seeds == tuple(range(len(setup.seeds))) else ",".join(map(str, setup.seeds))
     words = [

@@ -139,6 +139,14 @@ class Link:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A picture in the page: its address holds the whole of it; `says` is its caption."""
+
+    address: str
+    says: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
     """Everything a page shows. An empty part is left out of the page; `curves` and `attention` are the scripts' data."""
 
@@ -159,6 +167,7 @@ class Page:
     attention: tuple[Mapping[str, Any], ...] = ()
     learned: tuple[Any, ...] = ()
     families: Any = None
+    pictures: tuple[Shown, ...] = ()
     method: tuple[tuple[str, str], ...] = ()
     command: str = ""
     made: str = ""

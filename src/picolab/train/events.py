@@ -1,6 +1,6 @@
 """What does a training tell while it runs? Facts, as they happen; who listens decides what to show.
 
-Started -> (Step | Evaluated | Sampled | Saved)* -> Stopped
+Counting* -> Started -> (Step | Evaluated | Sampled | Saved)* -> Stopped
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ class Estimate:
     seconds_high: float
     memory_bytes: int
     checkpoint_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counting:
+    """Before a model that is computed from counts can start, its training text is counted: tokens done, of every table."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,4 +118,4 @@ class Stopped:
     go_on: str | None
 
 
-Event = Started | Step | Evaluated | Sampled | Saved | Stopped
+Event = Counting | Started | Step | Evaluated | Sampled | Saved | Stopped

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -27,7 +28,7 @@ from picolab.train import checkpoints
 from picolab.train.checkpoints import Progress, TrainingState
 from picolab.train.distributed import World, joined
 from picolab.train.estimate import estimate
-from picolab.train.events import Estimate, Event, Reason
+from picolab.train.events import Counting, Estimate, Event, Reason
 from picolab.train.interruptions import Interruptions
 from picolab.train.optimizers import adamw, load_optimizer_state, optimizer_state
 from picolab.train.precision import COUNTING, Precision, choose
@@ -48,23 +49,27 @@ def train(
     *,
     report: Report | None = None,
     resume: Run | None = None,
-    task_of: TaskOf = next_token_task,
+    task_of: TaskOf | None = None,
 ) -> Run:
     """Train as the settings say and leave a run on disk; `resume` goes on with one, from its newest whole checkpoint.
+
+    `task_of` makes another task than the usual one, next tokens.
 
     An interrupted run comes back as one whose `status` is `interrupted`; a run whose numbers went bad raises `Diverged`.
     Under torchrun every process calls this; the first one writes and reports.
     """
     with joined(settings.training.device) as world:
         precision = choose(settings.training.dtype, world.device)
-        task = task_of(settings.changed(training={"dtype": precision.name}))
+        tell = report if report is not None and world.first else _ignore
+        make = task_of or partial(next_token_task, counting=lambda done, total: tell(Counting(done=done, total=total)))
+        task = make(settings.changed(training={"dtype": precision.name}))
         if resume is not None:
             _check_same_run(resume, task)
         path = resume.path if resume is not None else create_run(task.settings).path if world.first else None
         run = Run(world.agree(path))
         with run.writing() if world.first else nullcontext(), Interruptions() as interruptions:
             used = COUNTING if counts(task) else precision
-            record = Record(run, task, world, used, report if report is not None and world.first else _ignore)
+            record = Record(run, task, world, used, tell)
             _Training(task, world, used, record, interruptions).whole(resumed=resume is not None)
     return run
 

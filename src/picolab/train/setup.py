@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -38,12 +38,12 @@ PROMPT_TOKENS = 8
 PIECES = 64
 
 
-def next_token_task(settings: Settings) -> Task:
-    """The usual task: predict every next token of a corpus."""
+def next_token_task(settings: Settings, *, counting: Callable[[int, int], None] = lambda done, total: None) -> Task:
+    """The usual task: predict every next token of a corpus. `counting` is told how far the text is counted, where it has to be."""
     d, t = settings.data, settings.training
     dataset = dataset_of(settings)
     model = build_model(settings, vocab_size=dataset.tokenizer.vocab_size)
-    written = write_attention(model, dataset, seed=settings.seed)
+    written = write_attention(model, dataset, seed=settings.seed, progress=counting)
     rows = d.context_length or model.config.context_length
     loader = Loader(dataset.train, batch_size=t.batch_size, context_length=rows, seed=settings.seed)
     # Padding is the only thing in a row that is not scored.
