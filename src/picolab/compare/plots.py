@@ -41,9 +41,9 @@ def draw_plots(comparison: Comparison, folder: Path) -> list[Path]:
         for name, kind, log_x in kinds:
             tracks = tracks_of(comparison, kind)
             if any(len(track) > 1 for track in tracks.values()):
-                written += _save(curves_figure(tracks, comparison, kind=kind, log_x=log_x), folder / name)
+                written += save_figure(curves_figure(tracks, comparison, kind=kind, log_x=log_x), folder / name)
         if any(row.loss for row in comparison.rows):
-            written += _save(final_figure(comparison), folder / "final")
+            written += save_figure(final_figure(comparison), folder / "final")
     return written
 
 
@@ -120,7 +120,8 @@ def _title(setup: Setup) -> str:
     return f"{setup.data}, {setup.tokens:,} tokens a model, {seeds}; a uniform guess scores {setup.uniform:.2f}"
 
 
-def _save(figure: Figure, path: Path) -> list[Path]:
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG and SVG; the same figure gives the same bytes."""
     written = []
     for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
         figure.savefig(path.with_suffix(suffix), **options)
