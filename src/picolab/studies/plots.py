@@ -21,7 +21,7 @@ from typing import Any
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
 
 from picolab.compare.plots import COLOURS, DASHES, GREY, STYLE, save_figure
 from picolab.studies.figures import FIGURES
@@ -32,6 +32,7 @@ from picolab.studies.turning import turn_of, turn_of_run
 
 MOST_PANELS, MOST_LINES = 6, 6
 MOST_CELLS = 16
+MOST_TICKS = 9
 
 
 def draw_plots(result: StudyResult, folder: Path) -> list[Path]:
@@ -101,13 +102,13 @@ def heatmap_figure(result: StudyResult) -> Figure | None:
     figure = Figure(figsize=(1.8 + 0.9 * len(xs), 1.5 + 0.5 * len(ys)), layout="constrained")
     plot = figure.add_subplot()
     lower = FIGURES[result.study.goal].lower is not False
-    image = plot.imshow(table, cmap="viridis_r" if lower else "viridis", aspect="auto")
+    image = plot.imshow(table, cmap="viridis" if lower else "viridis_r", aspect="auto")
     for row, values in enumerate(table):
         for column, value in enumerate(values):
             if value == value:
                 # What is dark in this map is good: light letters there.
                 share = (value - min(known)) / ((max(known) - min(known)) or 1.0)
-                dark = share < 0.5 if not lower else share > 0.5
+                dark = share < 0.5 if lower else share > 0.5
                 plot.text(
                     column,
                     row,
@@ -310,7 +311,7 @@ def _height(value: Any, values: Sequence[Any]) -> float:
 def _goal(result: StudyResult) -> str:
     figure = FIGURES[result.study.goal]
     way = {True: ", lower is better", False: ", higher is better", None: ""}[figure.lower]
-    return f"{figure.says} ({figure.unit}{way})" if figure.unit else figure.says
+    return f"{figure.says}\n({figure.unit}{way})" if figure.unit else figure.says
 
 
 def _title(result: StudyResult) -> str:
@@ -330,10 +331,15 @@ def _label(plot: Axes, x: str, y: str, result: StudyResult) -> None:
 
 
 def _scale(plot: Axes, xs: Sequence[float]) -> None:
-    """Equal ratios apart where values span more than a factor of eight."""
+    """Equal ratios apart where values span more than a factor of eight; few values are their own ticks."""
+    different = sorted(set(xs))
     if xs and min(xs) > 0 and max(xs) / min(xs) > 8:
         plot.set_xscale("log")
+        plot.xaxis.set_minor_formatter(NullFormatter())
+        plot.xaxis.set_major_formatter(EngFormatter() if max(xs) >= 1000 else FuncFormatter(lambda x, _: f"{x:g}"))
     else:
         plot.xaxis.set_major_locator(MaxNLocator(nbins=8))
-    if xs and max(xs) >= 1000:
-        plot.xaxis.set_major_formatter(EngFormatter())
+        if xs and max(xs) >= 1000:
+            plot.xaxis.set_major_formatter(EngFormatter())
+    if 1 < len(different) <= MOST_TICKS:
+        plot.set_xticks(different)

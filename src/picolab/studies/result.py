@@ -45,13 +45,13 @@ class PointResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recommendation:
-    """The point to take and why, in words; `not_told_apart` are points that the seeds cannot tell from the best one."""
+    """The point to take and why, in words; `within_noise` are points as good as the best but for seeds."""
 
     number: int
     point: Mapping[str, Value]
     says: str
     best: int
-    not_told_apart: tuple[int, ...]
+    within_noise: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

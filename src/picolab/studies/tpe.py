@@ -9,7 +9,6 @@ kill left unfinished is cut off before others write.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import statistics
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from filelock import FileLock
 
 from picolab.errors import BadCheckpoint, MissingExtra
@@ -28,10 +28,13 @@ from picolab.studies.storage import Storage
 from picolab.studies.study import Point, Study
 
 if TYPE_CHECKING:
+    from optuna.samplers import TPESampler
     from optuna.storages.journal._file import BaseJournalFileLock
     from optuna.study import Study as OptunaStudy
 
 JOURNAL = "search.journal"
+UNREADABLE = (ValueError, KeyError, TypeError, AssertionError)
+"""What Optuna raises over a file that is no journal of its own."""
 STARTUP = 8
 """Points drawn at random before the estimator says anything, at most half of all."""
 
@@ -68,6 +71,8 @@ class Tpe:
                     self._tell(trial)
             if sum(self._whole(trial) for trial in trials) >= (self.study.n_points or 0):
                 return False
+            # Every process draws with dice of its own: those of the point's number, or two would draw the same point.
+            self._optuna.sampler = self._sampler(len(trials))
             self._optuna.ask(self.distributions)
             return True
 
@@ -95,7 +100,7 @@ class Tpe:
     def _trials(self) -> list[Any]:
         try:
             return list(self._optuna.get_trials(deepcopy=False))
-        except (ValueError, KeyError, json.JSONDecodeError) as error:
+        except UNREADABLE as error:
             raise self._corrupt() from error
 
     def _whole(self, trial: Any) -> bool:
@@ -113,14 +118,21 @@ class Tpe:
                     study_name=self.study.name,
                     load_if_exists=True,
                     direction="maximize" if FIGURES[self.study.goal].lower is False else "minimize",
-                    sampler=optuna.samplers.TPESampler(
-                        seed=self.study.search_seed,
-                        n_startup_trials=max(1, min(STARTUP, (self.study.n_points or 0) // 2)),
-                        constant_liar=True,
-                    ),
+                    sampler=self._sampler(0),
                 )
-            except (ValueError, KeyError, json.JSONDecodeError) as error:
+            except UNREADABLE as error:
                 raise self._corrupt() from error
+
+    def _sampler(self, number: int) -> TPESampler:
+        from optuna.samplers import TPESampler
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # constant_liar is called experimental; it keeps parallel points apart
+            return TPESampler(
+                seed=int(np.random.SeedSequence([self.study.search_seed, number]).generate_state(1)[0]),
+                n_startup_trials=max(1, min(STARTUP, (self.study.n_points or 0) // 2)),
+                constant_liar=True,
+            )
 
     def _corrupt(self) -> BadCheckpoint:
         return BadCheckpoint(

@@ -24,6 +24,15 @@ from picolab.studies.study import Study
 from picolab.studies.turning import turn_of
 
 Figures = Mapping[str, Any]
+OTHER_TEXT = (
+    "data.spec",
+    "data.limit_examples",
+    "data.validation",
+    "data.seed",
+    "data.tokenizer",
+    "data.compact_vocab",
+)
+"""Settings that change what is held out, or what a token is."""
 
 
 def findings_of(
@@ -39,6 +48,8 @@ def findings_of(
         found += _power_laws(points, floor)
     if "pareto" in study.ask:
         found += _front(study, points)
+    if other := [axis.short for axis in study.axes if axis.name in OTHER_TEXT]:
+        found.append(("other_text", {"axes": other}))
     found += _unfinished(outcomes)
     if not study.has_bands:
         found.append(("one_seed", {"seed": study.seeds[0]}))
@@ -298,6 +309,13 @@ def _say_failed(f: Figures) -> str:
     return f"{f['point']}, seed {f['seed']} did not finish: {f['reason']}."
 
 
+def _say_other_text(f: Figures) -> str:
+    return (
+        f"Points that differ in {' or '.join(f['axes'])} are scored on different text, so a difference between them is one of "
+        "text as well."
+    )
+
+
 def _say_one_seed(f: Figures) -> str:
     return "One seed gives no band, so chance cannot be told from a real difference: ask for 3 seeds or more."
 
@@ -328,5 +346,6 @@ SENTENCES: dict[str, Callable[[Figures], str]] = {
     "front": _say_front,
     "pruned": _say_pruned,
     "failed": _say_failed,
+    "other_text": _say_other_text,
     "one_seed": _say_one_seed,
 }
