@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +276,7 @@ def power_law_figure(result: StudyResult) -> Figure | None:
     return figure
 
 
-PICTURES: Mapping[str, Callable[[StudyResult], Figure | None]] = {
+PICTURES: dict[str, Callable[[StudyResult], Figure | None]] = {
     "turning": turning_figure,
     "line": line_figure,
     "heatmap": heatmap_figure,
