@@ -39,7 +39,7 @@ SAYS = {
     ),
     "front": (
         "What compute buys",
-        "Every point, the spread of its seeds, and the points that no cheaper one beats.",
+        "Every point, the spread of its seeds, and the points that no cheaper one beats, numbered as in the words above.",
     ),
     "power-law": (
         "How the loss scales",
@@ -69,7 +69,7 @@ DRAWN = (
 )
 LOSS = (
     "The mean of −ln p(token | tokens before it) in nats, on the whole validation split unless the study sets "
-    "`eval_batches`, after the "
+    "eval_batches, after the "
     "last step of each run."
 )
 

@@ -99,7 +99,7 @@ def heatmap_figure(result: StudyResult) -> Figure | None:
     known = [value for row in table for value in row if value == value]
     if not known:
         return None
-    figure = Figure(figsize=(1.8 + 0.9 * len(xs), 1.5 + 0.5 * len(ys)), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 1.8 + 0.9 * len(xs)), max(2.8, 1.5 + 0.5 * len(ys))), layout="constrained")
     plot = figure.add_subplot()
     lower = FIGURES[result.study.goal].lower is not False
     image = plot.imshow(table, cmap="viridis" if lower else "viridis_r", aspect="auto")
@@ -195,12 +195,12 @@ def front_figure(result: StudyResult) -> Figure | None:
         color=COLOURS[0],
         label="no cheaper point is better",
     )
-    for one in on[:MOST_LINES]:
-        plot.annotate(
-            one["point"], (one["flops"], one["goal"]), xytext=(5, 4), textcoords="offset points", fontsize=7.5
-        )
-    plot.margins(x=0.18)
-    _scale(plot, [p.figures["flops"].mean for p in whole])
+    for place, one in enumerate(on, start=1):  # their names stand in the finding, in this order
+        plot.annotate(str(place), (one["flops"], one["goal"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    plot.margins(x=0.08)
+    plot.set_xscale("log")
+    plot.xaxis.set_minor_formatter(NullFormatter())
+    plot.xaxis.set_major_formatter(EngFormatter())
     plot.legend()
     _label(plot, FIGURES["flops"].says, _goal(result), result)
     return figure
