@@ -72,5 +72,4 @@ def test_a_forecast_counts_runs_and_measures_every_shape_once(
     )
     assert found.disk_bytes == pytest.approx(weights, rel=0.35), "headers weigh something in models this small"
     assert result.complete
-    assert forecast(study, workers=2).seconds < found.seconds * 0.9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]

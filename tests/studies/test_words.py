@@ -313,7 +313,7 @@ def test_few_texts_are_learned_by_heart_and_the_step_is_found_on_three_seeds(
     settings = {
         **tiny.settings,
         "model.d_model": 64,
-        "training.steps": 70,
+        "training.steps": 90,
         "data.context_length": 32,
         "training.eval_every": 10,
     }
