@@ -21,6 +21,7 @@ VERBS: dict[str, str] = {
     "train": "Train one model and leave a run on disk.",
     "generate": "Let a model write.",
     "compare": "Train several models on an equal budget and rank them.",
+    "sweep": "Ask one question of many runs: a grid or a search over any settings.",
     "dpo": "Teach a model which of two responses is better.",
     "trace": "Watch every number of one pass, told in words.",
     "interpret": "Show what a model has learned, and how sure that is.",
@@ -30,8 +31,8 @@ VERBS: dict[str, str] = {
     "verify": "Run a model here and in another engine, and compare.",
     "count": "Count n-grams and skip-grams of a corpus, once and for all.",
     "data": "Look into a corpus: true shares, repeats, the first batch decoded.",
-    "report": "Build the HTML page of a comparison or a run again.",
-    "ls": "List presets, data, tokenizers, settings, laws, causes or runs.",
+    "report": "Build the HTML page of a comparison, a study or a run again.",
+    "ls": "List presets, data, tokenizers, settings, studies, laws, causes or runs.",
 }
 """Every verb that exists; a function of that name in a module of that name, whose docstring begins with this line."""
 

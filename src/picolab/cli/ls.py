@@ -23,7 +23,9 @@ Listing = tuple[str, Sequence[str], list[dict[str, Any]]]
 
 
 def ls(
-    what: Annotated[str, Parameter(help="presets, data, tokenizers, settings, laws, causes or runs.")] = "presets",
+    what: Annotated[
+        str, Parameter(help="presets, data, tokenizers, settings, studies, laws, causes or runs.")
+    ] = "presets",
     /,
     *,
     runs: Annotated[Path, Parameter(help="The folder whose runs are listed.")] = Path("runs"),
@@ -31,7 +33,7 @@ def ls(
     out: Annotated[Out, Parameter(help="Write the JSON document there as well.")] = None,
     as_json: Json = False,
 ) -> int:
-    """List presets, data, tokenizers, settings, laws, causes or runs."""
+    """List presets, data, tokenizers, settings, studies, laws, causes or runs."""
     if what not in LISTINGS:
         raise UnknownName("list", what, LISTINGS)
     title, columns, rows = LISTINGS[what](runs)
@@ -81,6 +83,21 @@ def _settings(runs: Path) -> Listing:
         section, _, leaf = name.rpartition(".")
         rows.append({"name": name, "default": defaults[section][leaf] if section else defaults[leaf], "says": says})
     return "settings: --NAME VALUE, or its last word alone", ("name", "default", "says"), rows
+
+
+def _studies(runs: Path) -> Listing:
+    from picolab.recipes.studies import SHIPPED, shipped
+    from picolab.studies.points import count_of
+
+    rows = []
+    for name in SHIPPED:
+        full, tiny = shipped(name), shipped(name, tiny=True)
+        rows.append({"name": name, "runs": count_of(full), "tiny": count_of(tiny), "asks": full.question})
+    return (
+        "studies: picolab sweep NAME, or NAME --tiny; how many runs each has at most",
+        ("name", "runs", "tiny", "asks"),
+        rows,
+    )
 
 
 def _laws(runs: Path) -> Listing:
@@ -137,6 +154,7 @@ LISTINGS: dict[str, Callable[[Path], Listing]] = {
     "data": _data,
     "tokenizers": _tokenizers,
     "settings": _settings,
+    "studies": _studies,
     "laws": _laws,
     "causes": _causes,
     "runs": _runs,

@@ -1,4 +1,4 @@
-"""`picolab report`: the page of a comparison or a run, built again from what is on disk."""
+"""`picolab report`: the page of a comparison, a study or a run, built again from what is on disk."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from picolab.cli.flags import Json, Out, Seed
 
 
 def report(
-    what: Annotated[str, Parameter(help="A comparison's folder, a run's folder or name, or `last`.")] = "last",
+    what: Annotated[
+        str, Parameter(help="Folder of a comparison or study, a run's folder or name, or `last`.")
+    ] = "last",
     /,
     *,
     seed: Seed = 0,
     out: Annotated[Out, Parameter(help="Write the page there instead of into the folder.")] = None,
     as_json: Json = False,
 ) -> int:
-    """Build the HTML page of a comparison or a run again.
+    """Build the HTML page of a comparison, a study or a run again.
 
     The page is one file: no network, no other files, it can be sent to anyone.
     """
@@ -46,6 +48,12 @@ def _page_of(what: str) -> Path:
         from picolab.report.comparison import comparison_report
 
         return comparison_report(Comparison.load(folder), folder)
+    from picolab.studies import result as studies
+
+    if (folder / studies.SUMMARY).exists():
+        from picolab.report.study import study_report
+
+        return study_report(studies.StudyResult.load(folder), folder)
     from picolab.report.run import run_report
     from picolab.runs.folder import find_run
 

@@ -63,13 +63,18 @@ def band_or_none(values: Sequence[float | None]) -> Band | None:
     return band(known) if known else None
 
 
-def difference(of: Mapping[int, float], against: Mapping[int, float]) -> Difference | None:
-    """`of` minus `against`, seed by seed; None where they share no seed."""
+def difference(of: Mapping[int, float], against: Mapping[int, float], *, comparisons: int = 1) -> Difference | None:
+    """`of` minus `against`, seed by seed; None where they share no seed.
+
+    Who looks at several differences and speaks of the largest says how many `comparisons` there were: the margin is then wide
+    enough for all of them together (Bonferroni).
+    """
     pairs = [of[seed] - against[seed] for seed in of if seed in against]
     if not pairs:
         return None
     error = _standard_error(pairs)
-    margin = None if error is None else float(stdtrit(len(pairs) - 1, (1 + CONFIDENCE) / 2)) * error
+    certainty = 1 - (1 - CONFIDENCE) / (2 * comparisons)
+    margin = None if error is None else float(stdtrit(len(pairs) - 1, certainty)) * error
     return Difference(mean=math.fsum(pairs) / len(pairs), margin=margin, seeds=len(pairs))
 
 

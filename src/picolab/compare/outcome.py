@@ -12,6 +12,7 @@ import math
 import shutil
 import statistics
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from picolab.runs.folder import META, SETTINGS, Run
 from picolab.runs.settings import Settings
 from picolab.train.events import Event
 from picolab.train.loop import train
+from picolab.train.setup import next_token_task
+from picolab.train.task import TaskOf
 from picolab.weights.checkpoint import load_model, load_tokenizer
 
 OUTCOMES = "outcomes"
@@ -85,7 +88,7 @@ def make_outcome(
     path = folder / RUNS / run_name(model, seed)
     memory = PeakMemory()
     try:
-        run = _trained(settings, path, memory, report)
+        run = take_up_or_train(settings, path, memory, report)
         if run.status == "interrupted":
             return None
         outcome = _judged(plan, model, seed, run, held, peak_memory=memory.extra_bytes or None)
@@ -97,7 +100,15 @@ def make_outcome(
     return outcome
 
 
-def _trained(settings: Settings, path: Path, memory: PeakMemory, report: Callable[[Event], None]) -> Run:
+def take_up_or_train(
+    settings: Settings,
+    path: Path,
+    memory: AbstractContextManager[object],
+    report: Callable[[Event], None],
+    *,
+    task_of: TaskOf = next_token_task,
+) -> Run:
+    """The run of a folder, finished: as it lies there, from where it stopped, or from the beginning. `Diverged` where it did."""
     if (path / SETTINGS).exists() and (path / META).exists():
         run = Run.open(path)
         if run.status == "finished":
@@ -105,11 +116,11 @@ def _trained(settings: Settings, path: Path, memory: PeakMemory, report: Callabl
         if run.status == "diverged":
             raise Diverged(str(run.meta.get("says")))
         with memory:
-            return train(settings, report=report, resume=run)
+            return train(settings, report=report, resume=run, task_of=task_of)
     if path.exists():  # killed while the folder was being made: it lies in our own folder and holds no run
         shutil.rmtree(path)
     with memory:
-        return train(settings, report=report)
+        return train(settings, report=report, task_of=task_of)
 
 
 def _judged(plan: Plan, model: str, seed: int, run: Run, held: Held, *, peak_memory: int | None) -> Outcome:

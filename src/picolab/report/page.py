@@ -160,6 +160,7 @@ class Page:
     links: tuple[Link, ...] = ()
     dots: DotPlot | None = None
     curves: Mapping[str, Any] | None = None
+    pictures: tuple[Any, ...] = ()
     table: Table | None = None
     compositions: tuple[Composition, ...] = ()
     samples_lead: str = ""

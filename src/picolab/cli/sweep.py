@@ -1,0 +1,141 @@
+"""`picolab sweep`: a study of many runs, resumable, in parallel, with what it will take said before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from picolab.cli import console
+from picolab.cli.compare import fresh_folder
+from picolab.cli.flags import COMMON, Gpt2Dir, Json, Out, use_gpt2_dir
+
+if TYPE_CHECKING:
+    from picolab.studies.result import StudyResult
+
+
+def sweep(
+    study: Annotated[
+        str, Parameter(help="A YAML file, a shipped study (`picolab ls studies`), or a folder to go on with.")
+    ],
+    /,
+    *,
+    tiny: Annotated[bool, Parameter(help="The small version: a few minutes instead of hours.")] = False,
+    workers: Annotated[int, Parameter(help="Processes at once; each takes its share of the cores.")] = 1,
+    dry_run: Annotated[bool, Parameter(help="Say how many runs, how long, how much disk; run nothing.")] = False,
+    yes: Annotated[bool, Parameter(help="More than 10,000 runs are meant.")] = False,
+    seeds: Annotated[str | None, Parameter(help="Other seeds than the study's: how many, or 0,4,7.")] = None,
+    gpt2_dir: Gpt2Dir = None,
+    seed: Annotated[int | None, Parameter(group=COMMON, help="Decides which points a search draws.")] = None,
+    out: Annotated[Out, Parameter(help="The study's folder. [default: runs/<date>_sweep_<name>]")] = None,
+    as_json: Json = False,
+) -> int:
+    """Ask one question of many runs: a grid or a search over any settings.
+
+    Each point runs with several seeds, as ordinary runs. Killed or interrupted, the
+    same command with the same --out goes on; several processes may share one --out.
+    What was found is told in words, with pictures, data and a page.
+    """
+    from picolab.cli.sweep_asked import asked_study
+    from picolab.cli.sweep_display import SweepDisplay
+    from picolab.studies.points import check_size
+
+    use_gpt2_dir(gpt2_dir)
+    asked, folder = asked_study(study, tiny=tiny, seeds=seeds, seed=seed)
+    check_size(asked, meant=yes)
+    if dry_run:
+        return _forecast(asked, workers, as_json=as_json)
+    from picolab.report.study import study_report
+    from picolab.studies.sweep import sweep as run_study
+
+    folder = out or folder or fresh_folder(Path("runs"), f"sweep_{asked.name}{'-tiny' if tiny else ''}")
+    with SweepDisplay(console.progress(), asked, folder) as display:
+        result = run_study(asked, out=folder, workers=workers, meant=yes, report=display)
+    page = study_report(result, folder)
+    if as_json:
+        console.emit({**result.as_json(), "folder": folder, "report": page})
+    else:
+        tell(result, folder, page)
+    if not result.complete:
+        console.progress().print(f"interrupted; picolab sweep {folder} goes on", soft_wrap=True)
+        return 130
+    return 0 if result.finished else 1
+
+
+def tell(result: StudyResult, folder: Path, page: Path) -> None:
+    """The points, what was found in words, where everything lies."""
+    console.show(points_table(result))
+    print()
+    for sentence in result.words:
+        print(sentence)
+    print(f"\nreport  {page}\ndata    {folder / 'study.json'}  {folder / 'study.csv'}\nplots   {folder / 'plots'}")
+    if result.recommendation is not None:
+        chosen = next(trial for trial in result.finished if trial.number == result.recommendation.number)
+        print(f"next    picolab generate --model {folder / chosen.run}")
+
+
+def points_table(result: StudyResult, most: int = 24) -> Any:
+    """The best points first, a line each."""
+    from picolab.studies.figures import FIGURES
+
+    study, figure = result.study, FIGURES[result.study.goal]
+    finished = [point for point in result.points if study.goal in point.figures]
+    finished.sort(key=lambda p: p.figures[study.goal].mean * (-1 if figure.lower is False else 1))
+    shown = [*finished, *(point for point in result.points if study.goal not in point.figures)]
+    columns = [
+        *(axis.short for axis in study.axes),
+        study.goal,
+        *(["over seeds"] if study.has_bands else []),
+        "seconds",
+        "status",
+    ]
+    rows = []
+    for point in shown[:most]:
+        band, seconds = point.figures.get(study.goal), point.figures.get("seconds")
+        span = (
+            "-" if band is None or band.seeds == 1 else f"{band.low:.{figure.digits}f} to {band.high:.{figure.digits}f}"
+        )
+        rows.append(
+            [
+                *(_said(point.point.get(axis.name)) for axis in study.axes),
+                console.number(None if band is None else band.mean, figure.digits),
+                *([span] if study.has_bands else []),
+                console.number(None if seconds is None else seconds.mean, 1),
+                point.status,
+            ]
+        )
+    unit = f" in {figure.unit}" if figure.unit else ""
+    way = {True: ", lower is better", False: ", higher is better", None: ""}[figure.lower]
+    title = f"{study.name}: {figure.says}{unit}{way}" + (
+        f" (best {most} of {len(shown)} points)" if len(shown) > most else ""
+    )
+    return console.table(title, columns, rows, right=columns[:-1])
+
+
+def _forecast(study: Any, workers: int, *, as_json: bool) -> int:
+    from picolab.studies.forecast import forecast
+
+    found = forecast(study, workers=workers)
+    if as_json:
+        console.emit(found)
+        return 0
+    span = f"{console.duration(found.seconds_low)} to {console.duration(found.seconds_high)}"
+    each = f"{len(study.seeds)} seeds" if len(study.seeds) > 1 else "1 seed"
+    print(f"{found.runs:,} runs: {found.points:,} points, {each} each")
+    print(f"about {console.duration(found.seconds)} ({span}) with {workers} worker{'s' * (workers > 1)}")
+    print(
+        f"{console.size(found.disk_bytes)} of disk for checkpoints, {console.size(found.memory_bytes)} of "
+        f"memory at most for a worker"
+    )
+    print(
+        f"measured on {found.measured} of {found.shapes} shapes of model and batch, {found.measured_steps} "
+        f"steps each; nothing was run"
+    )
+    return 0
+
+
+def _said(value: Any) -> str:
+    from picolab.studies.points import said
+
+    return said(value)

@@ -1,0 +1,140 @@
+"""What will a study take? Steps of each shape of model and batch, really taken and thrown away, counted up over all runs.
+
+    runs -> shapes (model, rows, batch) -> AdamW steps on the run's own batch, timed -> x steps of every run
+                                        -> one validation split, timed          -> x its evaluations
+    bytes of the parameters -> x checkpoints kept
+
+Of many shapes `MOST` are measured, spread over the list; the others are taken to cost what those do a parameter and token. A
+search that learns is counted as if its points were drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import dataclass
+
+from picolab.measure.loss import evaluate
+from picolab.measure.memory import resident_bytes
+from picolab.measure.parameters import count_parameters
+from picolab.measure.speed import training_speed
+from picolab.runs.settings import Settings
+from picolab.studies.judges import judge_of
+from picolab.studies.points import drawn, grid, settings_of, trials_of
+from picolab.studies.study import Study
+from picolab.studies.trial import task_of
+from picolab.train.estimate import trainable_bytes
+from picolab.train.record import counts
+
+MOST = 8
+STEPS = 3
+OVERHEAD = 0.3
+"""Seconds around a run: data opened, model built, files written. Measured on small runs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """What a study takes: seconds with its workers (likely, lowest, highest), bytes of disk, bytes of memory a worker."""
+
+    points: int
+    runs: int
+    seconds: float
+    seconds_low: float
+    seconds_high: float
+    disk_bytes: int
+    memory_bytes: int
+    shapes: int
+    measured: int
+    measured_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    step: float
+    fastest: float
+    slowest: float
+    evaluation: float
+    steps: int
+    evaluations: int
+    work: float
+    checkpoint: int
+
+
+def forecast(study: Study, *, workers: int = 1) -> Forecast:
+    """Measure, count up; nothing is left on disk but prepared data, which the study will read as well."""
+    from pathlib import Path
+
+    points = grid(study) if study.method == "grid" else drawn(study)
+    trials = {trial.run: trial for trial in trials_of(study, points)}
+    settings = [settings_of(study, t.point, t.seed, Path(), t.run) for t in trials.values()]
+    shapes: dict[str, list[Settings]] = {}
+    for one in settings:
+        shapes.setdefault(_shape(one), []).append(one)
+    keys = list(shapes)
+    chosen = keys if len(keys) <= MOST else [keys[i * (len(keys) - 1) // (MOST - 1)] for i in range(MOST)]
+    costs = {key: _measured(study, shapes[key][0]) for key in chosen}
+    # A shape that was not measured costs what the measured ones cost on average; they are spread over the list.
+    usual = {
+        part: statistics.fmean(_seconds(costs[key], part) for key in chosen) for part in ("step", "fastest", "slowest")
+    }
+    total = {
+        part: sum(
+            len(group) * (_seconds(costs[key], part) if key in costs else usual[part]) for key, group in shapes.items()
+        )
+        for part in usual
+    }
+    disk = statistics.fmean(cost.checkpoint for cost in costs.values())
+    return Forecast(
+        points=len(points),
+        runs=len(points) * len(study.seeds),
+        seconds=total["step"] / workers,
+        seconds_low=total["fastest"] * 0.9 / workers,
+        seconds_high=total["slowest"] * 1.3 / workers,
+        disk_bytes=round(sum(len(g) * (costs[k].checkpoint if k in costs else disk) for k, g in shapes.items())),
+        memory_bytes=resident_bytes() + max(cost.checkpoint for cost in costs.values()),
+        shapes=len(keys),
+        measured=len(chosen),
+        measured_steps=STEPS,
+    )
+
+
+def _seconds(cost: _Cost, part: str) -> float:
+    return float(cost.steps * getattr(cost, part) + cost.evaluations * cost.evaluation + OVERHEAD)
+
+
+def _shape(settings: Settings) -> str:
+    """What a step's cost depends on: learning rates and seeds do not change it."""
+    tree = settings.model_dump(mode="json")
+    return json.dumps([tree["model"], tree["data"], tree["training"]], sort_keys=True)
+
+
+def _measured(study: Study, settings: Settings) -> _Cost:
+    task = task_of(study)(settings)
+    t = task.settings.training
+    evaluations = 1 + (task.steps // t.eval_every + 1 if t.eval_every else 0)
+    began = time.perf_counter()
+    evaluate(task.model, task.validation)
+    if (judge := judge_of(study, settings)) is not None:
+        judge(task.model)
+    evaluation = time.perf_counter() - began
+    batch = task.batch(0)
+    parameters = count_parameters(task.model).total
+    if counts(task):  # one pass over everything
+        began = time.perf_counter()
+        task.model.estimate(iter([batch]))  # type: ignore[operator]
+        seconds = time.perf_counter() - began
+        return _Cost(seconds, seconds, seconds, evaluation, task.steps, 1, 1.0, 0)
+    speed = training_speed(task.model, batch, repeats=STEPS, warmup=1)  # type: ignore[arg-type]  # a next-token batch
+    # Newest and best checkpoint, each with AdamW's two averages.
+    kept = 2 if t.checkpoint_every or t.patience else 1
+    return _Cost(
+        speed.seconds,
+        speed.fastest,
+        speed.slowest,
+        evaluation,
+        task.steps,
+        evaluations,
+        float(parameters),
+        kept * 3 * trainable_bytes(task.model),
+    )

@@ -1,0 +1,31 @@
+"""What came of one trial: the course of its run and its last figures, or the reason why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from picolab.studies.study import Value
+
+Status = Literal["finished", "pruned", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """A trial that is over. `course` has columns of equal length, one entry an evaluation: `step`, `tokens`, `loss`, what
+    judges gave."""
+
+    name: str
+    number: int
+    point: Mapping[str, Value]
+    seed: int
+    run: str
+    status: Status
+    reason: str | None
+    figures: Mapping[str, float]
+    course: Mapping[str, tuple[float | None, ...]]
+    device: str
+    started: str
+    seconds: float
+    process: int

@@ -1,0 +1,252 @@
+"""From a YAML file to a Study, refused with the nearest right spelling before anything is computed.
+
+    study: learning-rate                 name
+    question: Which learning rate?       what it is for
+    settings: {data: stories, steps: 100}
+    axes:
+      lr: [0.0005, 0.001, 0.002]         or {low: 1e-4, high: 1e-2, log: true} where points are drawn
+      n_layers: {values: [1, 2], only: lstm}
+    seeds: 3                             or [0, 4, 7]
+    method: grid                         random, tpe (with `points: 20`)
+    tiny: {settings: {steps: 8}}         what --tiny lays over the rest
+
+The names of settings are those of the command line (runs/names.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from picolab.errors import BadInput, BadSetting, UnknownName, nearest
+from picolab.runs import names
+from picolab.runs.settings import known_settings, resolve
+from picolab.studies.figures import FIGURES
+from picolab.studies.study import PRESET, SAMPLING, Axis, Method, Pruning, Study, fields_of
+from picolab.zoo import PRESETS
+
+KEYS = (
+    "study", "question", "settings", "axes", "seeds", "method", "points", "search_seed", "pruning", "goal", "judges", "ask", "tiny",
+)  # fmt: skip
+AXIS_KEYS = ("values", "low", "high", "log", "integer", "only")
+JUDGES = ("train_loss", "memorised", "sampling")
+ANALYSES = ("effects", "turning", "power_law", "pareto")
+OURS = {
+    "seed": "list `seeds` instead", "out": "say --out", "name": "runs are named after their point and seed",
+    "training.device": "it decides nothing that a study asks; set it nowhere or with the machine",
+}  # fmt: skip
+
+
+def read_study(path: Path, *, tiny: bool = False) -> Study:
+    """The study in a file; `tiny` lays its small version over the full one."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(f"there is no study `{path}`", hint="`picolab ls studies` lists the shipped ones") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        where = f" at line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+        raise BadInput(f"`{path}` is not YAML{where}", hint="one `name: value` a line, sections indented") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"`{path}` holds no study", hint="a study has `settings`, `axes` and `seeds`")
+    return study_of(content, name=path.stem, tiny=tiny)
+
+
+def study_of(content: Mapping[str, Any], *, name: str = "study", tiny: bool = False) -> Study:
+    """The study that a tree of plain values means."""
+    _known("part of a study", content, KEYS)
+    if tiny:
+        content = _shrunk(content)
+    settings = _settings(_section(content, "settings"))
+    axes = tuple(_axis(given, value) for given, value in _section(content, "axes").items())
+    if not axes:
+        raise BadSetting("the study has no axis, so the grid is empty", hint="`axes: {lr: [0.001, 0.002]}`")
+    study = Study(
+        name=str(content.get("study", name)),
+        question=str(content.get("question", "")),
+        settings=settings,
+        axes=axes,
+        seeds=_seeds(content.get("seeds", 3)),
+        method=_choice("method", content.get("method", "grid"), get_args(Method)),
+        n_points=_whole("points", content.get("points"), least=1),
+        search_seed=_whole("search_seed", content.get("search_seed", 0), least=0) or 0,
+        pruning=_choice("pruning", content.get("pruning", "none"), get_args(Pruning)),
+        goal=_choice("goal", content.get("goal", "loss"), tuple(FIGURES)),
+        judges=_several("judges", content.get("judges", ()), JUDGES),
+        ask=_several("ask", content.get("ask", ("effects",)), ANALYSES),
+        tiny=tiny,
+    )
+    _check_whole(study)
+    return study
+
+
+def _check_whole(study: Study) -> None:
+    """What only shows when the parts stand side by side."""
+    for preset in study.presets:
+        if preset not in PRESETS:
+            raise UnknownName("preset", preset, PRESETS)
+    seen: set[str] = set()
+    for axis in study.axes:
+        if axis.name in seen or axis.name in study.settings:
+            raise BadSetting(f"`{axis.name}` is set twice", hint="a setting is fixed, or one axis")
+        seen.add(axis.name)
+        for preset in axis.only:
+            if preset not in study.presets:
+                raise UnknownName("preset of this study", preset, study.presets)
+        if not any(axis.concerns(preset) for preset in study.presets):
+            _refuse_field(axis.name, study.presets)
+        if axis.is_range and study.method == "grid":
+            raise BadSetting(
+                f"axis `{axis.name}` is a range, and a grid needs values",
+                hint=f"`{axis.short}: [..]`, or `method: random` with `points: 20`",
+            )
+    for name in study.settings:
+        if name.startswith("model.") and name != PRESET and not any(name[6:] in fields_of(p) for p in study.presets):
+            _refuse_field(name, study.presets)
+    if study.method == "grid" and study.n_points is not None:
+        raise BadSetting(
+            f"`points` is {study.n_points}, and a grid has all its points", hint="leave it out, or `method: random`"
+        )
+    if study.method != "grid" and study.n_points is None:
+        raise BadSetting(f"`method: {study.method}` does not say how many `points`", hint="`points: 20`")
+    _check_same_text(study)
+    for name in ("training.steps", "training.tokens"):
+        if name in seen:
+            return
+    if not {"training.steps", "training.tokens"} & set(study.settings):
+        raise BadSetting("the study does not say how long its runs are", hint="`settings: {steps: 200}`")
+
+
+def _check_same_text(study: Study) -> None:
+    """Losses can be set side by side only if they are measured on the same text."""
+    if study.settings.get("training.eval_batches") in (None, "none"):
+        return
+    for axis in study.axes:
+        if axis.name in ("training.batch_size", "data.context_length"):
+            raise BadSetting(
+                f"`eval_batches` {study.settings['training.eval_batches']} with axis `{axis.short}` scores "
+                f"every point on other text",
+                hint="leave `eval_batches` out: then each loss is on the whole validation split",
+            )
+
+
+def _refuse_field(name: str, presets: tuple[str, ...]) -> None:
+    raise UnknownName("setting of these models", name[6:], {field for preset in presets for field in fields_of(preset)})
+
+
+def _settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for given, value in names.flat(tree).items():
+        name = _name(given)
+        if name in settings:
+            raise BadSetting(f"`{name}` is set twice", hint="give it once")
+        settings[name] = value
+    if settings.get(PRESET, "softmax-pico") not in PRESETS:
+        raise UnknownName("preset", str(settings[PRESET]), PRESETS)
+    resolve(overrides={name: value for name, value in settings.items() if not name.startswith(("model.", "sampling."))})
+    return settings
+
+
+def _axis(given: str, value: Any) -> Axis:
+    name = _name(given)
+    if isinstance(value, Mapping):
+        _known(f"part of axis `{given}`", value, AXIS_KEYS)
+        only = value.get("only", ())
+        ends = {end: _number(name, value[end]) for end in ("low", "high") if end in value}
+        if len(ends) == 1 or (ends and "values" in value):
+            raise BadSetting(
+                f"axis `{name}` is neither a list nor a range", hint="`values: [..]`, or `low: 1e-4, high: 1e-2`"
+            )
+        return Axis(
+            name=name,
+            values=tuple(_plain(name, one) for one in _listed(name, value.get("values", []))),
+            **ends,
+            log=bool(value.get("log", False)),
+            integer=bool(value.get("integer", False)),
+            only=(only,) if isinstance(only, str) else tuple(only),
+        )
+    return Axis(name=name, values=tuple(_plain(name, one) for one in _listed(name, value)))
+
+
+def _name(given: str) -> str:
+    if given.startswith("sampling."):
+        if given[9:] not in SAMPLING:
+            raise UnknownName("way of sampling", given[9:], SAMPLING)
+        return given
+    name = names.full(given, known_settings())
+    if name in OURS:
+        raise BadSetting(f"`{name}` is set by the study itself", hint=OURS[name])
+    return name
+
+
+def _shrunk(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    small = _section(content, "tiny")
+    if not small:
+        raise BadSetting("this study has no tiny version", hint="give it a section `tiny`, or leave out --tiny")
+    _known("part of a tiny version", small, [key for key in KEYS if key not in ("study", "question", "tiny")])
+    merged = {**content, **small}
+    for part in ("settings", "axes"):
+        merged[part] = {**_section(content, part), **_section(small, part)}
+    return merged
+
+
+def _section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = content.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise BadSetting(f"`{key}` holds a {type(value).__name__}", hint="one `name: value` a line, indented")
+    return value
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return tuple(range(value))
+    if isinstance(value, list) and value and all(isinstance(one, int) and one >= 0 for one in value):
+        if len(set(value)) == len(value):
+            return tuple(value)
+        raise BadSetting(f"`seeds` {value} names one twice", hint="a seed decides everything: twice gives the same run")
+    raise BadSetting(f"`seeds` is {value!r}", hint="how many, `seeds: 3`, or which, `seeds: [0, 4, 7]`")
+
+
+def _known(kind: str, tree: Mapping[str, Any], known: Any) -> None:
+    for key in tree:
+        if key not in known:
+            raise UnknownName(kind, str(key), known)
+
+
+def _choice(key: str, value: Any, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        raise BadSetting(f"`{key}` is `{value}`", hint=nearest(str(value), choices))
+    return value
+
+
+def _several(key: str, value: Any, choices: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_choice(key, one, choices) for one in ([value] if isinstance(value, str) else value))
+
+
+def _whole(key: str, value: Any, *, least: int) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise BadSetting(f"`{key}` is {value!r}, not a whole number of at least {least}")
+    return value
+
+
+def _listed(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise BadSetting(f"axis `{name}` is {value!r}, not a list", hint=f"`[{value}]` has one value")
+    return value
+
+
+def _plain(name: str, value: Any) -> Any:
+    value = _number(name, value, strict=False)
+    if not isinstance(value, str | int | float | bool):
+        raise BadSetting(f"axis `{name}` has the value {value!r}", hint="numbers, words, true or false")
+    return value
+
+
+def _number(name: str, value: Any, *, strict: bool = True) -> Any:
+    """YAML 1.1 reads `1e-3` as a word; people mean the number."""
+    value = names.scalar(value)
+    if strict and (not isinstance(value, int | float) or isinstance(value, bool)):
+        raise BadSetting(f"axis `{name}` has the end {value!r}", hint="a number, for example 1e-4")
+    return value

@@ -1,0 +1,334 @@
+"""Findings: effects, turns, power laws and shares are right on data whose answer is known, and sentences say what their figures
+say."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from picolab.recipes.studies import shipped
+from picolab.studies.effects import effect_of, rival_of, share_of
+from picolab.studies.gather import gather
+from picolab.studies.outcome import Outcome
+from picolab.studies.pareto import front
+from picolab.studies.points import grid, trials_of
+from picolab.studies.power_law import power_law
+from picolab.studies.result import StudyResult
+from picolab.studies.search import Listed
+from picolab.studies.storage import Storage
+from picolab.studies.study import Axis, Study
+from picolab.studies.sweep import sweep
+from picolab.studies.turning import turn_of, turn_of_run
+from picolab.studies.words import SENTENCES, sentence
+
+MakeStudy = Callable[..., Study]
+
+
+def outcome(study: Study, number: int, point: Mapping[str, Any], seed: int, **figures: float) -> Outcome:
+    """A finished trial with these figures."""
+    return Outcome(
+        name=f"p{number:04d}_seed-{seed}", number=number, point=point, seed=seed, run=f"runs/p{number:04d}_seed-{seed}",
+        status="finished", reason=None, figures=figures, course={}, device="cpu", started="2026-01-01T00:00:00", seconds=1.0,
+        process=1,
+    )  # fmt: skip
+
+
+def made_up(
+    study: Study, loss: Callable[[Mapping[str, Any], int], float], **more: Callable[[Mapping[str, Any]], float]
+) -> list[Outcome]:
+    """Every trial of a grid with a loss that a rule gives it."""
+    return [
+        outcome(
+            study, t.number, t.point, t.seed, loss=loss(t.point, t.seed), **{k: f(t.point) for k, f in more.items()}
+        )
+        for t in trials_of(study, grid(study))
+    ]
+
+
+def result_of(study: Study, outcomes: list[Outcome], folder: Path) -> StudyResult:
+    """What a study of these outcomes says."""
+    storage = Storage.take_up(folder, study)
+    for one in outcomes:
+        storage.keep(one)
+    return gather(study, storage, Listed(grid(study)), complete=True)
+
+
+def test_the_effect_of_a_setting_is_what_was_put_into_the_data(make_study: MakeStudy) -> None:
+    study = make_study(axes={"lr": [0.1, 0.2, 0.3], "n_layers": [1, 2]}, seeds=4)
+    noise = np.random.default_rng(0).normal(0, 0.01, (3, 2, 4))
+    put_in = {0.1: 0.5, 0.2: 0.0, 0.3: 0.02}
+
+    def loss(point: Mapping[str, Any], seed: int) -> float:
+        lr, depth = point["optimizer.lr"], point["model.n_layers"]
+        return 3 + put_in[lr] - 0.1 * depth + seed + noise[[0.1, 0.2, 0.3].index(lr), depth - 1, seed]
+
+    outcomes = made_up(study, loss)
+    rates, depths = (effect_of(axis, outcomes, "loss") for axis in study.axes)
+    assert rates is not None and depths is not None
+    assert [level.value for level in rates.levels] == [0.2, 0.3, 0.1]
+    assert rates.size.mean == pytest.approx(0.5, abs=0.02)
+    assert rates.size.told_apart and rates.contexts == 2
+    assert depths.levels[0].value == 2 and depths.size.mean == pytest.approx(0.1, abs=0.02)
+    gap = rival_of(rates, depths)
+    assert gap is not None and gap.told_apart and gap.mean == pytest.approx(0.4, abs=0.03)
+    # The margin by scipy: a paired t interval over seeds, at 95 % for three pairs together.
+    low, high = (
+        [
+            float(np.mean([o.figures["loss"] for o in outcomes if o.seed == s and o.point["optimizer.lr"] == v]))
+            for s in range(4)
+        ]
+        for v in (0.2, 0.1)
+    )
+    interval = stats.ttest_rel(high, low).confidence_interval(1 - 0.05 / 3)
+    assert rates.size.mean - (rates.size.margin or 0) == pytest.approx(interval.low)
+
+
+def test_a_value_that_misses_a_combination_is_compared_on_the_others_only(make_study: MakeStudy) -> None:
+    study = make_study(axes={"lr": [0.1, 0.2], "n_layers": [1, 2]}, seeds=2)
+    outcomes = made_up(study, lambda p, s: p["model.n_layers"] * 10 + p["optimizer.lr"] + 0.01 * s)
+    broken = [replace(o, status="failed", figures={}) if o.number == 3 and o.seed == 1 else o for o in outcomes]
+    effect = effect_of(study.axes[0], broken, "loss")
+    assert effect is not None
+    assert effect.contexts == 1
+    assert effect.size.mean == pytest.approx(0.1)
+
+
+def test_noise_alone_is_seldom_called_an_effect(make_study: MakeStudy) -> None:
+    """Five values, ten pairs, nothing there: without the allowance for looking at ten pairs a quarter would be claimed."""
+    study = make_study(axes={"lr": [0.1, 0.2, 0.3, 0.4, 0.5]}, seeds=5)
+    rng = np.random.default_rng(0)
+    claimed = 0
+    for _ in range(200):
+        effect = effect_of(study.axes[0], made_up(study, lambda p, s: float(rng.normal())), "loss")
+        assert effect is not None
+        claimed += effect.size.told_apart
+    assert claimed / 200 < 0.06
+
+
+def test_the_share_an_axis_explains_and_its_chance() -> None:
+    rng = np.random.default_rng(0)
+    axes = Axis(name="optimizer.lr", low=0.0, high=1.0), Axis(name="optimizer.weight_decay", low=0.0, high=1.0)
+    points = {i: {axis.name: float(rng.uniform()) for axis in axes} for i in range(30)}
+    means = {i: point["optimizer.lr"] + float(rng.normal(0, 0.05)) for i, point in points.items()}
+    strong, weak = (share_of(axis, means, points, seed=0) for axis in axes)
+    assert strong is not None and weak is not None
+    assert strong.explained > 0.75 and strong.chance <= 0.002
+    assert weak.explained < 0.3 and weak.chance > 0.05
+
+
+@pytest.mark.parametrize("turn", [4, 9, 15])
+def test_the_turn_is_found_where_it_was_put(turn: int, make_study: MakeStudy) -> None:
+    study, rng = make_study(axes={"lr": [0.1]}, seeds=3), np.random.default_rng(turn)
+    steps = tuple(range(0, 105, 5))
+    outcomes = []
+    for seed in range(3):
+        held_out = tuple(3 + 0.02 * abs(i - turn) + float(rng.normal(0, 0.001)) for i in range(len(steps)))
+        training = tuple(3 - 0.05 * i for i in range(len(steps)))
+        course = {"step": steps, "loss": (9.0, *held_out[1:]), "train_loss": training}
+        outcomes.append(replace(outcome(study, 0, {"optimizer.lr": 0.1}, seed, loss=held_out[-1]), course=course))
+    found = turn_of(0, outcomes)
+    assert found is not None and found.claimed
+    assert found.step.low == found.step.mean == found.step.high == 5 * turn
+    assert found.rise.mean == pytest.approx(0.02 * (20 - turn), abs=0.005)
+    assert found.fall.mean == pytest.approx(0.05 * (20 - turn))
+
+
+def test_no_turn_is_claimed_while_the_held_out_loss_falls_or_only_wobbles(make_study: MakeStudy) -> None:
+    study, rng = make_study(axes={"lr": [0.1]}, seeds=3), np.random.default_rng(0)
+    for slope in (-0.05, 0.0):
+        outcomes = []
+        for seed in range(3):
+            held_out = tuple(3 + slope * i + float(rng.normal(0, 0.05)) for i in range(10))
+            course = {
+                "step": tuple(range(10)),
+                "loss": held_out,
+                "train_loss": tuple(3 + float(rng.normal(0, 0.05)) for _ in range(10)),
+            }
+            outcomes.append(replace(outcome(study, 0, {"optimizer.lr": 0.1}, seed, loss=held_out[-1]), course=course))
+        found = turn_of(0, outcomes)
+        assert found is not None and not found.claimed
+
+
+def test_a_power_law_gives_its_exponent_back_with_an_honest_margin() -> None:
+    x = np.geomspace(1e4, 1e7, 7)
+    fit = power_law(list(x), list(1.5 + 40 * x**-0.3), floor=1.5)
+    assert fit is not None
+    assert fit.exponent == pytest.approx(0.3) and fit.margin < 1e-6
+    assert fit.at(3e5) == pytest.approx(1.5 + 40 * 3e5**-0.3)
+    assert fit.tenfold == pytest.approx(10**-0.3)
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(200):
+        noisy = power_law(list(x), list(40 * x**-0.3 * np.exp(rng.normal(0, 0.1, 7))))
+        assert noisy is not None
+        inside += abs(noisy.exponent - 0.3) <= noisy.margin
+        theirs = stats.linregress(np.log(x), np.log([noisy.at(one) for one in x]))
+        assert theirs.slope == pytest.approx(-noisy.exponent)
+    assert 0.91 <= inside / 200 <= 0.99, "a 95 % margin holds the truth about 95 times in 100"
+    flat = power_law([1.0, 10.0, 100.0], [3.0, 3.1, 2.98])
+    assert flat is not None and not flat.told_from_flat
+    assert power_law([1.0, 10.0], [3.0, 2.0]) is None
+    assert power_law([1.0, 10.0, 100.0], [3.0, 2.0, 1.0], floor=1.2) is None
+
+
+def test_the_front_holds_exactly_what_nothing_cheaper_beats() -> None:
+    rng = np.random.default_rng(0)
+    cost, goal = ({i: float(v) for i, v in enumerate(rng.integers(0, 12, 40))} for _ in range(2))
+    kept = front(cost, goal)
+    for i in cost:
+        beaten = any(
+            cost[j] <= cost[i] and goal[j] <= goal[i] and (cost[j], goal[j]) != (cost[i], goal[i]) for j in cost
+        )
+        twin = any((cost[j], goal[j]) == (cost[i], goal[i]) for j in kept)
+        assert twin != beaten
+
+
+def test_a_cheaper_point_that_seeds_cannot_tell_from_the_best_is_recommended(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study(axes={"n_layers": [1, 2, 3]}, seeds=3)
+    losses = {1: (3.5, 3.6, 3.4), 2: (2.01, 2.0, 2.03), 3: (2.0, 2.02, 2.0)}
+    outcomes = made_up(study, lambda p, s: losses[p["model.n_layers"]][s], flops=lambda p: 100.0 * p["model.n_layers"])
+    advice = result_of(study, outcomes, tmp_path / "a").recommendation
+    assert advice is not None
+    assert (advice.number, advice.best, advice.within_noise) == (1, 2, (1,))
+    assert advice.says == (
+        "Take n_layers 2: validation loss 2.013 nats a token (2.000 to 2.030 over 3 seeds). The best, n_layers 3 (2.007), is "
+        "ahead by no more than the noise of seeds, and this takes 67% of its training compute."
+    )
+    apart = made_up(
+        study,
+        lambda p, s: losses[p["model.n_layers"]][s] + (p["model.n_layers"] == 2),
+        flops=lambda p: 100.0 * p["model.n_layers"],
+    )
+    advice = result_of(study, apart, tmp_path / "b").recommendation
+    assert advice is not None and advice.number == 2
+    assert advice.says.endswith("the best mean.")
+
+
+def numbers_in(text: str) -> list[float]:
+    """The numbers of a text, percent as shares."""
+    return [number for number, _ in shown_in(text)]
+
+
+def shown_in(text: str) -> list[tuple[float, float]]:
+    """The numbers of a text, each with half of its last digit: how far the number behind it may be."""
+    found = []
+    for word in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?%?", text.replace(",", "")):
+        digits = word.rstrip("%")
+        scale = 100 if word.endswith("%") else 1
+        found.append((float(digits) / scale, 0.501 * 10.0 ** -len(digits.partition(".")[2]) / scale))
+    return found
+
+
+def all_numbers(tree: Any) -> list[float]:
+    """Every number anywhere in a finding's figures, those inside words included."""
+    if isinstance(tree, Mapping):
+        return [n for value in tree.values() for n in all_numbers(value)]
+    if isinstance(tree, list | tuple):
+        return [float(len(tree)), *(n for value in tree for n in all_numbers(value))]
+    if isinstance(tree, str):
+        return numbers_in(tree)
+    return [] if isinstance(tree, bool) or tree is None else [float(tree)]
+
+
+def check_sentences(folder: Path) -> set[str]:
+    """Each sentence of a study.json is made again from its figures, and no number in it stands nowhere in them; the kinds seen."""
+    content = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    for finding in content["findings"]:
+        assert sentence(finding["kind"], finding["figures"]) == finding["says"]
+        known = all_numbers(finding["figures"])
+        scaled = [n * 10.0**-power for n in known for power in (0, 3, 6, 9, 12)]
+        for number, half in shown_in(re.sub(r"4-grams|R²|95 %", "", finding["says"])):
+            assert any(abs(abs(n) - abs(number)) <= half for n in scaled), (number, finding["says"])
+    return {finding["kind"] for finding in content["findings"]}
+
+
+def test_every_sentence_of_a_real_study_is_made_of_its_figures_and_its_figures_of_the_trials(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study(
+        ask=["effects", "pareto", "power_law"],
+        axes={"lr": [0.001, 0.03], "n_layers": [1, 2, 3]},
+    )
+    result = sweep(study, out=tmp_path / "out")
+    kinds = check_sentences(tmp_path / "out")
+    assert {"effect", "front", "power_law"} <= kinds
+    trials = json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))["trials"]
+    for finding in result.findings:
+        if finding.kind == "effect":
+            name = next(axis.name for axis in study.axes if axis.short == finding.figures["axis"])
+            for level in finding.figures["levels"]:
+                mine = [t["figures"]["loss"] for t in trials if f"{t['point'][name]:g}" == level["value"]]
+                assert level["mean"] == pytest.approx(np.mean(mine))
+            spread = [level["mean"] for level in finding.figures["levels"]]
+            assert finding.figures["difference"] == pytest.approx(max(spread) - min(spread))
+
+
+def test_a_sentence_changes_with_its_figures(make_study: MakeStudy) -> None:
+    """Told apart or not is a matter of the numbers, in every sentence that claims something."""
+    effect = {
+        "axis": "lr", "figure": "loss", "best": "0.1", "worst": "0.2", "difference": 0.3, "margin": 0.1, "seeds": 3,
+        "told_apart": True, "combinations": 1, "rank": 1, "of": 2,
+    }  # fmt: skip
+    assert sentence("effect", effect).startswith(
+        "lr matters most: from 0.1 to 0.2 the validation loss rises by 0.300 ± 0.100"
+    )
+    assert sentence("effect", {**effect, "margin": 0.5, "told_apart": False}).startswith(
+        "lr makes no difference that 3 seeds can tell"
+    )
+    assert sentence("effect", {**effect, "margin": None, "told_apart": False}).endswith(
+        "0.300 nats a token, on one seed."
+    )
+    turn = {
+        "point": "lr 0.1", "step": 40.0, "step_low": 35.0, "step_high": 45.0, "last_step": 100, "seeds": 3, "rise": 0.5,
+        "rise_margin": 0.1, "fall": 1.0, "fall_margin": 0.2, "claimed": True,
+    }  # fmt: skip
+    assert "overfitting begins at step 40 (35 to 45 over 3 seeds)" in sentence("turn", turn)
+    assert "no turn can be claimed by step 100" in sentence("turn", {**turn, "claimed": False})
+    law = {
+        "x": "tokens", "exponent": 0.2, "margin": 0.05, "scale": 3.0, "r_squared": 0.99, "floor": 0.0, "points": 4, "low": 1e3,
+        "high": 1e6, "told_from_flat": True, "tenfold": 0.63, "floor_known": False,
+    }  # fmt: skip
+    assert "falls with exponent 0.200 ± 0.050 (4 points from 1 k to 1 M, R² 0.990)" in sentence("power_law", law)
+    assert "not told from no change" in sentence("power_law", {**law, "told_from_flat": False})
+    assert set(SENTENCES) >= {"effect", "turn", "power_law", "front", "share", "by_heart"}
+
+
+def test_few_texts_are_learned_by_heart_and_the_step_is_found_on_three_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shipped study's tiny version on its smaller corpus: the moment found is where the curves on disk part."""
+    monkeypatch.setenv("PICOLAB_HOME", str(tmp_path / "home"))
+    tiny = shipped("overfitting", tiny=True)
+    axes = tuple(replace(axis, values=(20,)) for axis in tiny.axes)
+    settings = {
+        **tiny.settings,
+        "model.d_model": 64,
+        "training.steps": 90,
+        "data.context_length": 32,
+        "training.eval_every": 10,
+    }
+    result = sweep(replace(tiny, axes=axes, settings=settings), out=tmp_path / "out")
+    assert check_sentences(tmp_path / "out") >= {"turn", "by_heart"}
+    turn = next(finding.figures for finding in result.findings if finding.kind == "turn")
+    assert turn["claimed"] and turn["seeds"] == 3
+    steps = []
+    for trial in result.trials:
+        place = turn_of_run(trial)
+        assert place is not None
+        losses, training = trial.course["loss"], trial.course["train_loss"]
+        assert losses[place] == min(value for value in losses[1:] if value is not None)
+        assert all(a is not None and b is not None and a > b for a, b in itertools.pairwise(training[1:]))
+        steps.append(trial.course["step"][place])
+    assert turn["step"] == pytest.approx(np.mean(steps))  # type: ignore[arg-type]
+    heart = next(finding.figures for finding in result.findings if finding.kind == "by_heart")
+    assert heart["memorised_last"] > heart["memorised_first"]
