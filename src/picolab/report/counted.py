@@ -5,7 +5,6 @@ findings in words; dots and curves; table with gain, steps and who is frozen; ma
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,9 @@ from picolab.compare.plots import GREY
 from picolab.compare.result import Attention, Comparison, Row
 from picolab.report import figures
 from picolab.report.comparison import REPORT, colours_of, comparison_page
+from picolab.report.embedded import Shown, address_of
 from picolab.report.interpretation.exhibit import PICTURE, as_svg, legible
-from picolab.report.page import Cell, Line, Page, Shown, Table, write
+from picolab.report.page import Cell, Line, Page, Table, write
 
 LEGIBLE = 24
 """Tokens of a map: as many as can be written beside it."""
@@ -45,9 +45,6 @@ def counted_page(
 ) -> Page:
     """What the page shows."""
     maps = [one for name in side_by_side for one in comparison.attention if one.model == name]
-    picture = (
-        f"data:image/svg+xml;base64,{base64.b64encode(as_svg(heads_figure(maps)).encode()).decode()}" if maps else ""
-    )
     names = [one.model for one in maps]
     says = (
         f"The same text, the same places: heads of {', '.join(names)}. A row is a token that reads, a column one that is read; "
@@ -62,7 +59,9 @@ def counted_page(
         words=(*words[1:], *comparison.ranking[-1:]),
         curves=_curves(page, comparison),
         table=_table(comparison, gain),
-        pictures=(Shown(address=picture, says=says),) if maps else (),
+        pictures=(Shown(title="Heads side by side", says=says, address=address_of(as_svg(heads_figure(maps)))),)
+        if maps
+        else (),
         command=command,
     )
 

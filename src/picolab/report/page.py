@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from picolab.report import figures
+from picolab.report.embedded import Shown
 from picolab.runs import atomic
 
 SCRIPTS = ("theme.js", "table.js", "samples.js", "curves.js", "attention.js")
@@ -139,14 +140,6 @@ class Link:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
-    """A picture in the page: its address holds the whole of it; `says` is its caption."""
-
-    address: str
-    says: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
     """Everything a page shows. An empty part is left out of the page; `curves` and `attention` are the scripts' data."""
 
@@ -160,7 +153,7 @@ class Page:
     links: tuple[Link, ...] = ()
     dots: DotPlot | None = None
     curves: Mapping[str, Any] | None = None
-    pictures: tuple[Any, ...] = ()
+    pictures: tuple[Shown, ...] = ()
     table: Table | None = None
     compositions: tuple[Composition, ...] = ()
     samples_lead: str = ""
@@ -168,7 +161,6 @@ class Page:
     attention: tuple[Mapping[str, Any], ...] = ()
     learned: tuple[Any, ...] = ()
     families: Any = None
-    pictures: tuple[Shown, ...] = ()
     method: tuple[tuple[str, str], ...] = ()
     command: str = ""
     made: str = ""

@@ -5,12 +5,9 @@ Comparison -> Families: a line a model and family, a line a model and length, pi
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from picolab.compare.plots import STYLE
 from picolab.compare.result import Comparison
@@ -19,6 +16,8 @@ from picolab.compare.sequences_plots import families_figure, lengths_figure, rul
 from picolab.compare.sequences_words import CLOSE, RIGHT, fails, judged_part
 from picolab.measure.sequences import CERTAIN
 from picolab.report import figures
+from picolab.report.embedded import Shown, address_of
+from picolab.report.interpretation.exhibit import as_svg
 
 METHOD = (
     "For every beginning of a text the exact distribution of what may follow is known (Bayes over all rules). Excess is the mean "
@@ -28,14 +27,6 @@ METHOD = (
     "those kept back: to a model that learned exactly "
     "what it was shown, a rule kept back is a surprise until its third number."
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
-    """A picture: its address holds it whole."""
-
-    says: str
-    address: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +82,7 @@ def families_of(comparison: Comparison, colours: dict[str, str]) -> Families | N
             ),
             *([("What a longer text costs.", lengths_figure)] if comparison.lengths else []),
         ]
-        pictures = tuple(Shown(says=says, address=_address(draw(comparison))) for says, draw in drawn)
+        pictures = tuple(Shown(says=says, address=address_of(as_svg(draw(comparison)))) for says, draw in drawn)
     return Families(
         judged=judged,
         parts=parts,
@@ -142,9 +133,3 @@ def _costs(comparison: Comparison, colours: dict[str, str]) -> tuple[LengthLine,
             )
         )
     return tuple(lines)
-
-
-def _address(figure: Figure) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -5,7 +5,6 @@ StudyResult -> head, words, pictures (inside the file), table of points, method 
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from matplotlib.figure import Figure
 
 from picolab.compare.ranking import NOT_HELD_OUT
 from picolab.report import figures
+from picolab.report.embedded import Shown, address_of
 from picolab.report.interpretation.exhibit import PICTURE, as_svg
-from picolab.report.interpretation.page import Shown
 from picolab.report.page import Cell, Fact, Line, Page, Table, write
 from picolab.studies.figures import FIGURES
 from picolab.studies.plots import PICTURES
@@ -156,8 +155,7 @@ def _pictures(result: StudyResult) -> list[Shown]:
                 title, says = SAYS[name]
                 if not result.study.has_bands:
                     says = says.replace("; the band spans the seeds", "; one seed, so no band")
-                image = base64.b64encode(as_svg(figure).encode()).decode("ascii")
-                shown.append(Shown(title=title, says=says, address=f"data:image/svg+xml;base64,{image}"))
+                shown.append(Shown(title=title, says=says, address=address_of(as_svg(figure))))
     return shown
 
 

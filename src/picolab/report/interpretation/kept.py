@@ -5,13 +5,12 @@ RUN/interpret/heads.json heads.svg ..  -> Kept: title, sentences, pictures
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from picolab.errors import BadData
-from picolab.report.interpretation.page import Shown
+from picolab.report.embedded import Shown, address_of
 
 FOLDER = "interpret"
 ANALYSES = ("embeddings", "attention", "neurons", "heads", "lens")
@@ -42,7 +41,7 @@ def _read(file: Path) -> Kept:
                 Shown(
                     title=str(one["title"]),
                     says=str(one["says"]),
-                    address=_address(file.with_name(f"{one['name']}.svg")),
+                    address=address_of(file.with_name(f"{one['name']}.svg").read_bytes()),
                 )
                 for one in content["pictures"]
             ),
@@ -51,7 +50,3 @@ def _read(file: Path) -> Kept:
         raise BadData(
             f"`{file}` is no whole analysis", hint=f"make it again: picolab interpret {file.stem} --out {file.parent}"
         ) from error
-
-
-def _address(file: Path) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(file.read_bytes()).decode("ascii")

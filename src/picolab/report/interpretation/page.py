@@ -5,25 +5,16 @@ Exhibit .. -> Section .. -> interpret.html.j2 in the frame of every page
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from picolab.report.embedded import Shown, address_of
 from picolab.report.interpretation.exhibit import Exhibit, as_svg
 from picolab.report.page import STYLES, Fact, render
 from picolab.runs import atomic
 
 SCRIPTS = ("theme.js", "attention.js")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
-    """A picture in the page: its address holds the whole of it."""
-
-    title: str
-    says: str
-    address: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +67,7 @@ def shown(exhibit: Exhibit) -> list[Shown]:
         Shown(
             title=picture.title,
             says=picture.says,
-            address="data:image/svg+xml;base64," + base64.b64encode(as_svg(picture.figure).encode()).decode("ascii"),
+            address=address_of(as_svg(picture.figure)),
         )
         for picture in exhibit.pictures
     ]
