@@ -28,6 +28,7 @@ docs: $(VENV)/dev                  ## write again what is generated in the docum
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/learn/show.py
 	$(BIN)/python docs/findings/show.py
+	$(BIN)/python docs/tour/show.py
 
 docs-check: $(VENV)/dev
 	$(BIN)/python docs/generate.py --check

@@ -480,7 +480,7 @@ def main(args: argparse.Namespace) -> int:
         for name, score in baselines.items():
             table.add(f"the same faults detected by {name}", replace(score, missed=[]))
         notes.append(
-            f"{len(distinct)} distinct faults, {len(FAULTS)} of them made by hand in code and weights, on {', '.join(HOSTS)}"
+            f"{len(distinct)} distinct faults ({args.each or 'all'} of each cause and model), {len(FAULTS)} of them made by hand in code and weights, on {', '.join(HOSTS)}"
         )
     if "pairs" in args.only:
         table.add("two faults at once: both named", run_pairs(args.pairs, args.seed, say), 0.85)

@@ -119,7 +119,7 @@ def finish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequenc
         "name": name,
         "title": title,
         "machine": machine(),
-        "command": f"python benchmarks/{Path(sys.argv[0]).name}",
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "columns": list(columns),
         "rows": [list(row) for row in rows],
         "notes": list(notes),

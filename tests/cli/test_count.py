@@ -26,7 +26,8 @@ def test_counts_are_told_and_kept_and_found_again(picolab):
     assert document["tables"][0]["most_frequent"] == [{"context": ["e"], "target": "␣", "count": 7266}]
     again = picolab("count", "stories-shipped", "--order", "2", "--skip", "1", "--tokenizer", "characters")
     assert again.code == 0 and "counting" not in again.err and f"counts  {document['folder']}" in again.out
-    assert max(map(len, again.out.splitlines())) <= 120
+    lines = [line for line in again.out.splitlines() if document["folder"] not in line]
+    assert max(map(len, lines)) <= 120
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ ALIASES: dict[str, str] = {
 MODEL_FIELDS = (
     "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "rope_theta", "rope_scaling", "norm_eps", "tied", "dropout",
     "attention_bias", "window", "sinks", "logit_cap", "order", "form", "k", "d_embed", "hidden", "n_hidden", "activation",
-    "attention", "embedding", "frozen", "learned_positions", "gated",
+    "attention", "embedding", "frozen", "corrected", "learned_positions", "gated",
 )  # fmt: skip
 """Fields of architectures that may stand alone; any other is written `model.<field>`."""
 
