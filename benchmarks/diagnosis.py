@@ -412,13 +412,13 @@ def run_times(big: bool) -> dict[str, float]:
                                 "n_kv_heads": 4, "head_dim": 64, "d_ff": 1376, "tied": False}).eval()  # fmt: skip
         millions = sum(p.numel() for p in large.parameters()) / 1e6
         anatomy, schedule = Anatomy(large), some_schedule(time=20, steps=3, vocab_size=32000)
-        shown = injured_recording(anatomy, schedule, [bend])
-        name = f"diff, a llama of {millions:.0f} M parameters"
-        started = time.perf_counter()
-        verdict = diff(large, shown)
-        times[name] = time.perf_counter() - started
-        if [born.cause for born in verdict.born] != [bend.cause]:
-            raise SystemExit(f"the large model: {verdict.says}")
+        for view, sites in VIEWS.items():
+            shown = only(injured_recording(anatomy, schedule, [bend]), sites)
+            started = time.perf_counter()
+            verdict = diff(large, shown)
+            times[f"diff, a llama of {millions:.0f} M parameters, {view}"] = time.perf_counter() - started
+            if [born.cause for born in verdict.born] != [bend.cause]:
+                raise SystemExit(f"the large model: {verdict.says}")
     return times
 
 
@@ -480,7 +480,8 @@ def main(args: argparse.Namespace) -> int:
         for name, score in baselines.items():
             table.add(f"the same faults detected by {name}", replace(score, missed=[]))
         notes.append(
-            f"{len(distinct)} distinct faults ({args.each or 'all'} of each cause and model), {len(FAULTS)} of them made by hand in code and weights, on {', '.join(HOSTS)}"
+            f"{len(distinct)} distinct faults ({args.each or 'all'} of each cause and model), {len(FAULTS)} of them made by hand"
+            f" in code and weights, on {', '.join(HOSTS)}"
         )
     if "pairs" in args.only:
         table.add("two faults at once: both named", run_pairs(args.pairs, args.seed, say), 0.85)
