@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from picolab.cli.counting import CountDisplay
+from picolab.cli.amounts import COUNTING, READING, AmountDisplay
 from picolab.counts.tables import FILE, open_tables
 
 
@@ -117,7 +117,7 @@ def test_training_a_counted_preset_shows_the_counting_and_finds_it_done_the_next
 def test_a_terminal_sees_a_bar_with_rate_and_eta(monkeypatch):
     console = Console(force_terminal=True, width=80, highlight=False, markup=False)
     with console.capture() as captured:
-        display = CountDisplay(console)
+        display = AmountDisplay(console, COUNTING)
         display(0, 4_000_000)
         time.sleep(0.3)
         display(2_000_000, 4_000_000)
@@ -125,3 +125,22 @@ def test_a_terminal_sees_a_bar_with_rate_and_eta(monkeypatch):
         display.close()
     said = captured.get()
     assert "50 %" in said and "M tokens/s  ETA" in said
+
+
+def test_reading_a_corpus_is_told_in_a_pipe_only_where_it_takes_a_while(monkeypatch):
+    console = Console(force_terminal=False, width=80, highlight=False, markup=False)
+    clock = iter([0.0, 0.0, 0.5, 0.9, 10.0, 10.0, 12.0, 16.0, 20.0])
+    monkeypatch.setattr("picolab.cli.amounts.time.monotonic", lambda: next(clock))
+    with console.capture() as captured:
+        short = AmountDisplay(console, READING)
+        short(0, 2_000)
+        short(1_000, 2_000)
+        short(2_000, 2_000)
+        long = AmountDisplay(console, READING)
+        long(0, 20_000_000)
+        long(7_000_000, 20_000_000)
+        long(10_000_000, 20_000_000)
+        long(20_000_000, 20_000_000)
+    lines = captured.get().splitlines()
+    assert [line.split()[1] for line in lines] == ["50%", "100%"]
+    assert lines[0].startswith("reading    50%  10,000,000 of 20,000,000 bytes  1.67 MB/s  ETA 6.0 s")

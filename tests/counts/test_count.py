@@ -79,7 +79,7 @@ def test_interrupted_it_goes_on_where_it_was(dataset, tmp_path, monkeypatch):
         real(run, path)
 
     monkeypatch.setattr(runs, "save", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="counted, which is kept in .*; the same command goes on"):
         count_corpus(dataset, SHAPES[:3], folder=tmp_path, piece=97, threads=1)
     assert len(done) == 5
     again = []

@@ -14,7 +14,7 @@ from rich.console import Console
 from picolab.cli.console import duration, number
 from picolab.cli.progress import Display
 from picolab.compare.compare import RunBegins, RunEnds
-from picolab.train.events import Counting, Event, Started, Step
+from picolab.train.events import Counting, Event, Reading, Started, Step
 
 
 class CompareDisplay:
@@ -42,7 +42,10 @@ class CompareDisplay:
             case RunEnds():
                 self._close()
                 self.console.print(_said(event), soft_wrap=True)
-            case Counting() | Started() | Step() if self._running is not None:
+            case Reading() if self._running is None:
+                self._running = Display(self.console)
+                self._running(event)
+            case Reading() | Counting() | Started() | Step() if self._running is not None:
                 self._running(event)
 
     def _close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,7 @@ def count(
     in the cache with the hashes of text and tokenizer; training a counted preset on
     the same text finds it there. Ctrl-C keeps what is done; the same command goes on.
     """
-    from picolab.cli.counting import CountDisplay
+    from picolab.cli.amounts import COUNTING, READING, AmountDisplay
     from picolab.counts.count import count_corpus, folder_of, source_of
     from picolab.data.prepare import prepare
 
@@ -57,21 +58,14 @@ def count(
         raise BadSetting(f"top {top} and threads {threads} are no numbers to count with", hint="0 or more, 1 or more")
     use_gpt2_dir(gpt2_dir)
     started = time.perf_counter()
-    dataset = prepare(
-        data_of(spec, input_dir), tokenizer=tokenizer, compact_vocab=compact_vocab, seed=seed, input_dir=input_dir,
-        limit_examples=limit_examples,
-    )  # fmt: skip
+    with closing(AmountDisplay(console.progress(), READING)) as reading:
+        dataset = prepare(
+            data_of(spec, input_dir), tokenizer=tokenizer, compact_vocab=compact_vocab, seed=seed, input_dir=input_dir,
+            limit_examples=limit_examples, progress=reading,
+        )  # fmt: skip
     folder = out or folder_of(source_of(dataset))
-    display = CountDisplay(console.progress())
-    try:
-        counted = count_corpus(dataset, shapes, folder=folder, threads=threads, progress=display)
-    except KeyboardInterrupt as error:
-        share = display.done / display.total if display.total else 0.0
-        raise KeyboardInterrupt(
-            f"interrupted with {share:.0%} counted, which is kept in {folder}; the same command goes on"
-        ) from error
-    finally:
-        display.close()
+    with closing(AmountDisplay(console.progress(), COUNTING)) as counting:
+        counted = count_corpus(dataset, shapes, folder=folder, threads=threads, progress=counting)
     document = described(counted, shapes, dataset, top, seconds=time.perf_counter() - started)
     if as_json:
         console.emit(document)

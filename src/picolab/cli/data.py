@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,14 +44,16 @@ def data(
     Shares are those that training reads, by documents and by tokens, beside those
     that were asked for.
     """
+    from picolab.cli.amounts import READING, AmountDisplay
     from picolab.data.loader import Loader, show_batch
     from picolab.data.prepare import prepare
 
     use_gpt2_dir(gpt2_dir)
-    dataset = prepare(
-        data_of(spec, input_dir), tokenizer=tokenizer, compact_vocab=compact_vocab, seed=seed, input_dir=input_dir,
-        limit_examples=limit_examples,
-    )  # fmt: skip
+    with closing(AmountDisplay(console.progress(), READING)) as reading:
+        dataset = prepare(
+            data_of(spec, input_dir), tokenizer=tokenizer, compact_vocab=compact_vocab, seed=seed, input_dir=input_dir,
+            limit_examples=limit_examples, progress=reading,
+        )  # fmt: skip
     loader = Loader(dataset.train, batch_size=batch_size, context_length=context_length, seed=seed)
     rows = show_batch(loader.batch(0), dataset.tokenizer)
     document = described(dataset, loader, rows, tokens)

@@ -14,9 +14,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from picolab.cli.amounts import COUNTING, READING, SECONDS_BETWEEN_LINES, AmountDisplay
 from picolab.cli.console import duration, number, quoted, size
-from picolab.cli.counting import SECONDS_BETWEEN_LINES, CountDisplay
-from picolab.train.events import Counting, Estimate, Evaluated, Event, Sampled, Saved, Started, Step, Stopped
+from picolab.train.events import Counting, Estimate, Evaluated, Event, Reading, Sampled, Saved, Started, Step, Stopped
 
 NOTICE_AFTER = 3
 """Evaluations without improvement before it is said in words."""
@@ -33,7 +33,8 @@ class Display:
         self.label = label
         self.stopped: Stopped | None = None
         self.started: Started | None = None
-        self._counting = CountDisplay(console)
+        self._reading = AmountDisplay(console, READING)
+        self._counting = AmountDisplay(console, COUNTING)
         self._bar = _bar(console) if console.is_terminal else None
         self._last_line = -math.inf if label is None else 0.0
 
@@ -47,15 +48,20 @@ class Display:
 
     def close(self) -> None:
         """Take the bars away."""
+        self._reading.close()
         self._counting.close()
         if self._bar is not None:
             self._bar.stop()
 
     def __call__(self, event: Event) -> None:
         match event:
+            case Reading():
+                self._reading(event.done, event.total)
             case Counting():
+                self._reading.close()
                 self._counting(event.done, event.total)
             case Started():
+                self._reading.close()
                 self._counting.close()
                 self.started = event
                 self._open(event)

@@ -29,7 +29,7 @@ from picolab.compare.sequences_words import sequences_in_words
 from picolab.data.store import Mixture
 from picolab.runs import machine
 from picolab.runs.folder import Run
-from picolab.train.events import Event
+from picolab.train.events import Event, Reading
 from picolab.train.setup import dataset_of, opening
 from picolab.zoo import PRESETS
 
@@ -84,7 +84,7 @@ def compare(
     )
     plan = take_up(plan, out)
     tell = report or _ignore
-    held = _held(plan, out)
+    held = _held(plan, out, tell)
     pairs = [(model, seed) for seed in plan.seeds for model in plan.models]
     outcomes: list[Outcome] = []
     complete = True
@@ -152,9 +152,9 @@ def _lengths(outcome: Outcome) -> Lengths:
     )
 
 
-def _held(plan: Plan, folder: Path) -> Held:
+def _held(plan: Plan, folder: Path, tell: Report) -> Held:
     settings = plan.settings(plan.models[0], plan.seeds[0], folder)
-    dataset = dataset_of(settings)
+    dataset = dataset_of(settings, progress=lambda done, total: tell(Reading(done=done, total=total)))
     store = dataset.validation
     first = (store.stores[0] if isinstance(store, Mixture) else store).document(0)
     return Held(

@@ -57,7 +57,8 @@ def count_corpus(
 ) -> Tables:
     """Count the training text of a dataset; from `folder` (in the cache if not given) what is there already.
 
-    Raises `BadData` for a text shorter than the widest window, `BadSetting` for a vocabulary too large to number.
+    Raises `BadData` for a text shorter than the widest window, `BadSetting` for a vocabulary too large to number;
+    a `KeyboardInterrupt` says what is kept.
     """
     source = source_of(dataset)
     wanted = tuple(dict.fromkeys(shapes))
@@ -78,12 +79,23 @@ def count_corpus(
         left = [shape for shape in wanted if shape.name not in done]
         eot = dataset.tokenizer.eot
         before = sum(len(store.ids) for store in stores) * (len(wanted) - len(left))
-        tell: Progress = lambda counted, total: progress(before + counted, before + total)  # noqa: E731
-        with closing(_count(folder, stores, left, eot, source.vocab_size, piece, threads, tell)) as counted:
-            for shape, total in counted:
-                runs.join(total, folder / shape.name)
-                done = (*done, shape.name)
-                describe(folder, source, done)
+        share = 0.0
+
+        def tell(counted: int, total: int) -> None:
+            nonlocal share
+            share = (before + counted) / max(before + total, 1)
+            progress(before + counted, before + total)
+
+        try:
+            with closing(_count(folder, stores, left, eot, source.vocab_size, piece, threads, tell)) as counted:
+                for shape, total in counted:
+                    runs.join(total, folder / shape.name)
+                    done = (*done, shape.name)
+                    describe(folder, source, done)
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(
+                f"interrupted with {share:.0%} counted, which is kept in {folder}; the same command goes on"
+            ) from error
     return open_tables(folder)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ AT_ONCE = 2**18
 """Characters that are encoded together."""
 
 AUTO = "auto"
+Progress = Callable[[int, int], None]
+"""Told how many bytes of text have become tokens, and of how many; never where the dataset lies in the cache."""
 _LEARNED = re.compile(r"bpe-\d+|characters|integers")
 
 
@@ -53,6 +55,7 @@ def prepare(
     limit_examples: int | None = None,
     cache_dir: str | Path | None = None,
     gpt2_dir: Path | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> Dataset:
     """The dataset of a spec, from the cache where it has been made before.
 
@@ -85,7 +88,7 @@ def prepare(
             }
         )
     )
-    build = _Build(job, surveys, chosen)
+    build = _Build(job, surveys, chosen, progress)
     contents = cached(folder, build.run, name=spec, needs=build.needs)
     return _open(job, folder, contents)
 
@@ -139,18 +142,19 @@ def _survey(source: Corpus) -> _Survey:
 class _Build:
     """One dataset being made in a draft folder."""
 
-    def __init__(self, job: _Job, surveys: Sequence[_Survey], tokenizer: str | Tokenizer) -> None:
-        self.job, self.surveys, self.tokenizer = job, surveys, tokenizer
+    def __init__(self, job: _Job, surveys: Sequence[_Survey], tokenizer: str | Tokenizer, progress: Progress) -> None:
+        self.job, self.surveys, self.tokenizer, self.progress = job, surveys, tokenizer, progress
+        self.bytes = sum(survey.bytes for survey in surveys)
         self.read = self.written = 0
 
     def needs(self) -> float:
         """Bytes on disk: what has been read tells how many tokens the rest has; before that, four bytes of text a token."""
-        text = sum(survey.bytes for survey in self.surveys)
-        tokens = text * self.written / self.read if self.read else text / 4
+        tokens = self.bytes * self.written / self.read if self.read else self.bytes / 4
         return 2 * tokens + 24 * sum(survey.documents for survey in self.surveys)
 
     def run(self, draft: Path) -> Mapping[str, Any]:
         """Write everything into the draft; what is returned, and the files, are all that `_open` needs."""
+        self.progress(0, self.bytes)
         scratch = draft / "hashes"
         cuts = find_cuts(self._groups(), self.job.split, self.job.seed, name=self.job.corpus.name, scratch=scratch)
         scratch.unlink()
@@ -215,6 +219,7 @@ class _Build:
                 for row in ids:
                     used[row] = True
                 self.read += sum(map(len, raw))
+                self.progress(self.read, self.bytes)
             for writer in writers.values():
                 writer.close()
         except BaseException:

@@ -1,6 +1,6 @@
 """What does a training tell while it runs? Facts, as they happen; who listens decides what to show.
 
-Counting* -> Started -> (Step | Evaluated | Sampled | Saved)* -> Stopped
+Reading* -> Counting* -> Started -> (Step | Evaluated | Sampled | Saved)* -> Stopped
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ class Estimate:
     seconds_high: float
     memory_bytes: int
     checkpoint_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """Before the first run on a corpus its text becomes tokens: bytes done."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,4 +126,4 @@ class Stopped:
     go_on: str | None
 
 
-Event = Counting | Started | Step | Evaluated | Sampled | Saved | Stopped
+Event = Reading | Counting | Started | Step | Evaluated | Sampled | Saved | Stopped

@@ -28,7 +28,7 @@ from picolab.train import checkpoints
 from picolab.train.checkpoints import Progress, TrainingState
 from picolab.train.distributed import World, joined
 from picolab.train.estimate import estimate
-from picolab.train.events import Counting, Estimate, Event, Reason
+from picolab.train.events import Counting, Estimate, Event, Reading, Reason
 from picolab.train.interruptions import Interruptions
 from picolab.train.optimizers import adamw, load_optimizer_state, optimizer_state
 from picolab.train.precision import COUNTING, Precision, choose
@@ -61,7 +61,11 @@ def train(
     with joined(settings.training.device) as world:
         precision = choose(settings.training.dtype, world.device)
         tell = report if report is not None and world.first else _ignore
-        make = task_of or partial(next_token_task, counting=lambda done, total: tell(Counting(done=done, total=total)))
+        make = task_of or partial(
+            next_token_task,
+            reading=lambda done, total: tell(Reading(done=done, total=total)),
+            counting=lambda done, total: tell(Counting(done=done, total=total)),
+        )
         task = make(settings.changed(training={"dtype": precision.name}))
         if resume is not None:
             _check_same_run(resume, task)

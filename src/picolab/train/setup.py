@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -20,7 +20,7 @@ from picolab.counts.closed_form import write_attention
 from picolab.data.batch import IGNORE, Batch
 from picolab.data.dataset import Dataset
 from picolab.data.loader import Loader
-from picolab.data.prepare import prepare
+from picolab.data.prepare import Progress, prepare
 from picolab.data.split import Split
 from picolab.data.store import Mixture
 from picolab.errors import BadData, BadSetting
@@ -38,10 +38,17 @@ PROMPT_TOKENS = 8
 PIECES = 64
 
 
-def next_token_task(settings: Settings, *, counting: Callable[[int, int], None] = lambda done, total: None) -> Task:
-    """The usual task: predict every next token of a corpus. `counting` is told how far the text is counted, where it has to be."""
+def _ignore(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def next_token_task(settings: Settings, *, reading: Progress = _ignore, counting: Progress = _ignore) -> Task:
+    """The usual task: predict every next token of a corpus.
+
+    `reading` is told how far the text is prepared, `counting` how far it is counted, each where it has to be.
+    """
     d, t = settings.data, settings.training
-    dataset = dataset_of(settings)
+    dataset = dataset_of(settings, progress=reading)
     model = build_model(settings, vocab_size=dataset.tokenizer.vocab_size)
     written = write_attention(model, dataset, seed=settings.seed, progress=counting)
     rows = d.context_length or model.config.context_length
@@ -67,7 +74,7 @@ def next_token_task(settings: Settings, *, counting: Callable[[int, int], None] 
     )
 
 
-def dataset_of(settings: Settings) -> Dataset:
+def dataset_of(settings: Settings, *, progress: Progress = _ignore) -> Dataset:
     """The data a run reads, from the cache where it has been made before."""
     d = settings.data
     return prepare(
@@ -78,6 +85,7 @@ def dataset_of(settings: Settings) -> Dataset:
         seed=d.seed,
         input_dir=d.input_dir,
         limit_examples=d.limit_examples,
+        progress=progress,
     )
 
 
