@@ -88,6 +88,17 @@ def test_a_head_that_only_looks_the_part_is_not_confirmed(texts):
     assert any("does not confirm" in sentence for sentence in said)
 
 
+def test_all_heads_at_once_say_whether_a_text_is_read_by_looking_back(model, texts, scores):
+    copies = causes_of(model, scores, texts, texts)
+    assert copies.every.low > 0.5 and "looking back is what they are predicted by" in causes.says(copies)[-1]
+    blind = copier()
+    for block in blind.blocks:
+        torch.nn.init.zeros_(block.attention.out_proj.weight)
+    found = causes_of(blind, score_heads(blind, texts, length=LENGTH), texts, texts)
+    assert found.every.mean == 0 and "predicted without looking back" in causes.says(found)[-1]
+    assert any("no head matters alone" in sentence for sentence in causes.says(found))
+
+
 def test_heads_that_stand_in_for_each_other_are_confirmed_together(texts):
     model = copier(twice=True)
     scores = score_heads(model, texts, length=LENGTH)

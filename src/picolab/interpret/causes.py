@@ -28,6 +28,9 @@ from picolab.models.contract import LanguageModel
 MOST = 48
 """Heads that are taken out one by one; of a larger model those with a name, the strongest, and others evenly between."""
 
+LITTLE = 0.005
+"""Nats a token on the model's own texts that nobody would miss."""
+
 OWN_TEXTS = 60
 """Texts of the data that are read again for every head; of more, some evenly between."""
 
@@ -38,6 +41,7 @@ class Causes:
 
     It `copies` where the second half costs less than the first, and less than a `guess` among all its words.
 
+    `data` is the loss on the model's own texts, `every` what it rises by with every head of every block at its mean there.
     `agreement`: over all heads, the rank correlation of the induction score with the effect on the second half.
     """
 
@@ -47,6 +51,7 @@ class Causes:
     first: Band
     second: Band
     data: Band | None
+    every: Band | None
     effects: tuple[Effect, ...]
     claims: tuple[Claim, ...]
     together: tuple[Together, ...]
@@ -91,6 +96,10 @@ def causes_of(
             )
         )
     copying, second = band(_first(whole, length) - _second(whole, length)), band(_second(whole, length))
+    every = None
+    if own is not None:
+        with without(model, heads_of(model), data_means):
+            every = band(losses_of(model, data).over() - own)
     guess = math.log(model.config.vocab_size)
     copies = copying.low > NOTHING and second.mean < guess
     read = {SECOND: (lambda: _second(losses_of(model, texts), length), means)}
@@ -103,6 +112,7 @@ def causes_of(
         first=band(_first(whole, length)),
         second=second,
         data=None if own is None else band(own),
+        every=every,
         effects=tuple(effects),
         claims=tuple(claims_of(scores, effects, copies=copies)),
         together=tuple(together_of(model, scores, read, copies=copies, seed=seed)),
@@ -141,9 +151,18 @@ def says(causes: Causes) -> list[str]:
             )
             sentences.append(
                 f"On the model's own texts (loss {causes.data}) head {most.name} matters most: {without_it}."
-                if most.data_mean.low > 0
+                if most.data_mean.low > LITTLE
                 else f"On the model's own texts (loss {causes.data}) no head matters alone: head {most.name} most, {without_it}."
             )
+    if causes.every is not None:
+        said = (
+            "looking back is what they are predicted by"
+            if causes.every.low > NOTHING
+            else "they are predicted without looking back"
+        )
+        sentences.append(
+            f"Every head at once, its mean in its place: {signed(causes.every)} nats on those texts; {said}."
+        )
     return sentences
 
 
