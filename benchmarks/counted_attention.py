@@ -1,11 +1,11 @@
 """What is attention worth that nobody trained? The recipe `counted-attention` in full, over seeds, on one corpus a call.
 
     python benchmarks/counted_attention.py [--corpus SPEC] [--tokenizer NAME] [--steps 500] [--seeds 3] [--arms "counted random"]
-                                           [--name counted_attention] [--tiny] [--out FOLDER]
+                                           [--name counted_attention] [--tiny] [--out FOLDER] [--busy]
 
 Every arm of a seed starts with the same embedding and feed-forward layers and reads the same batches: 8 x 128 tokens a step, AdamW
 (0.9, 0.95), decay 0.1, learning rate 1e-3, warm-up of a tenth and a cosine to a tenth, clip 1. Interrupted, the same call with
---out goes on.
+--out goes on. With --busy the seconds are left out: other work ran beside.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--name", default="counted_attention")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--busy", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     start = time.perf_counter()
@@ -59,19 +60,20 @@ def main() -> None:
             "bits a byte",
             "gain recovered",
             "steps to where trainable ends",
-            "seconds a run",
+            *([] if args.busy else ["seconds a run"]),
         ],
-        [_cells(row, found.gain.of(row.model)) for row in found.comparison.rows],
+        [_cells(row, found.gain.of(row.model), timed=not args.busy) for row in found.comparison.rows],
         [
             *found.findings,
-            f"{len(setup.seeds)} seeds; ± is the 95 % margin over seeds; the whole took {time.perf_counter() - start:.0f} s",
+            f"{len(setup.seeds)} seeds; ± is the 95 % margin over seeds"
+            + ("" if args.busy else f"; the whole took {time.perf_counter() - start:.0f} s"),
         ],
     )
 
 
-def _cells(row: Row, standing: Standing | None) -> list[str]:
+def _cells(row: Row, standing: Standing | None, *, timed: bool) -> list[str]:
     if row.loss is None or standing is None:
-        return [row.model, "; ".join(row.reasons), "", "", "", ""]
+        return [row.model, "; ".join(row.reasons), *[""] * (3 + timed)]
     steps = [one.step for one in standing.reached_best]
     return [
         row.model,
@@ -79,7 +81,7 @@ def _cells(row: Row, standing: Standing | None) -> list[str]:
         "" if row.bits_per_byte is None else f"{row.bits_per_byte.mean:.3f}",
         share_said(standing),
         f"{mean_of(steps):,.0f}" if len(steps) == len(row.losses) else "not all seeds" if steps else "never",
-        "" if standing.seconds is None else f"{standing.seconds.mean:.1f}",
+        *(["" if standing.seconds is None else f"{standing.seconds.mean:.1f}"] if timed else []),
     ]
 
 
