@@ -1,3 +1,6 @@
+import inspect
+import warnings
+
 import pytest
 import torch
 
@@ -92,3 +95,21 @@ def test_a_softmax_may_overwrite_its_input(dtype, columns):
     logits = torch.randn(17, columns, dtype=dtype) * 9
     apart = torch.softmax(logits, -1)
     assert torch.equal(torch.softmax(logits, -1, out=logits), apart)
+
+
+def test_under_the_compiler_it_is_the_same_function():
+    features, weight, targets = torch.randn(2, 5, 8, requires_grad=True), torch.randn(11, 8), torch.randint(11, (2, 5))
+
+    bare = inspect.unwrap(token_losses)  # the compiler cannot read the types that tests check
+
+    def mean(features):
+        return 2 * bare(3 * features, weight, targets).mean()
+
+    (plain,) = torch.autograd.grad(mean(features), features)
+    with warnings.catch_warnings():  # the compiler asks tensors for a gradient that they do not keep, and warns itself
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", UserWarning)
+        compiled = torch.compile(mean, backend="eager")
+        loss = compiled(features)
+        (gradient,) = torch.autograd.grad(loss, features)
+    torch._dynamo.reset()
+    assert torch.equal(loss, mean(features)) and torch.equal(gradient, plain)

@@ -54,7 +54,6 @@ def token_losses_plainly(
     return losses.view_as(targets)
 
 
-@torch.compiler.disable
 def token_losses(
     features: Stream,
     weight: Float[Tensor, "vocab d_model"],
@@ -68,6 +67,20 @@ def token_losses(
     Computes in autocast's type where autocast is on. The gradient is exact for any weighting of the losses; it is already
     finished when every scored token weighs the same, as in a mean, and computed anew when not.
     """
+    if (
+        torch.compiler.is_compiling()
+    ):  # left alone there; a decorator would load the compiler for everybody, two seconds
+        return torch.compiler.disable(_in_chunks)(features, weight, targets, bias, cap)
+    return _in_chunks(features, weight, targets, bias, cap)
+
+
+def _in_chunks(
+    features: Stream,
+    weight: Float[Tensor, "vocab d_model"],
+    targets: Tokens,
+    bias: Float[Tensor, " vocab"] | None,
+    cap: float | None,
+) -> TokenLosses:
     scored = targets.flatten() != IGNORE
     flat = features.flatten(0, 1)
     dtype = torch.get_autocast_dtype(flat.device.type) if torch.is_autocast_enabled(flat.device.type) else flat.dtype
