@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from picolab.counts.closed_form import plan_heads, write_attention
+from picolab.counts.coherence import coherence, welch
 from picolab.counts.count import count_corpus
 from picolab.counts.embeddings import NORM, neighbour_embedding, orthogonal_embedding
 from picolab.counts.exact import smoothed
@@ -202,6 +203,21 @@ def test_orthogonal_rows_need_room():
     torch.testing.assert_close(rows @ rows.T, NORM**2 * torch.eye(7), atol=1e-6, rtol=0)
     with pytest.raises(Exception, match="cannot be orthogonal"):
         orthogonal_embedding(10, 9, torch.Generator())
+
+
+@pytest.mark.parametrize("method", ["random", "gram-schmidt", "gradient"])
+def test_an_embedding_may_be_spread_out_and_says_how_far(pieces, method):
+    settings = {"attention": "zero", "embedding": method, "tied": True}
+    model, notes = written(pieces, **settings)
+    rows = model.embedding.weight.detach()
+    torch.testing.assert_close(rows.norm(dim=1), torch.full((len(rows),), NORM))
+    assert model.head.weight is model.embedding.weight
+    largest, mean = coherence(rows)
+    assert notes[0].startswith(
+        f"embedding: {method}, two rows meet at a cosine of at most {largest:.3f}, {mean:.3f} on"
+    )
+    assert f"{welch(*rows.shape):.3f} is the least possible" in notes[0] and largest > welch(*rows.shape)
+    assert torch.equal(rows, written(pieces, **settings)[0].embedding.weight)
 
 
 def test_the_earlier_recipe_makes_attention_uniform_as_it_did(letters):

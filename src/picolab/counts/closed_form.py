@@ -18,8 +18,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from picolab.counts.coherence import METHODS, spread
 from picolab.counts.count import count_corpus, unigrams
-from picolab.counts.embeddings import neighbour_embedding, orthogonal_embedding
+from picolab.counts.embeddings import NORM, neighbour_embedding, orthogonal_embedding
 from picolab.counts.information import conditional_information, far_and_near
 from picolab.counts.places import FARTHEST, SHARP, SOFT, place, ranked
 from picolab.counts.published import base_embedding, head_of, shape_of
@@ -85,6 +86,10 @@ def write_attention(
             rows = _as_wide(neighbour_embedding(nearest, next_nearest, config.d_model, generator), config.vocab_size)
         model.embedding.weight.copy_(rows)
         notes.append("embedding: " + ("orthogonal rows" if few_words else "from neighbours in the training text"))
+    elif config.embedding in METHODS:
+        spread_out = spread(config.embedding, config.vocab_size, config.d_model, seed=seed)
+        model.embedding.weight.copy_(NORM * spread_out.rows)
+        notes.append(f"embedding: {spread_out.says}")
     notes += _attention(model, dataset, tables, few_words, generator)
     model.seal()
     return tuple(notes)

@@ -38,6 +38,14 @@ class Spread:
     welch: float
     seconds: float
 
+    @property
+    def says(self) -> str:
+        """In a line: the method, its coherence beside the bound, and what it took."""
+        return (
+            f"{self.method}, two rows meet at a cosine of at most {self.largest:.3f}, {self.mean:.3f} on average; "
+            f"{self.welch:.3f} is the least possible; {self.seconds:.1f} s"
+        )
+
 
 def welch(vocab_size: int, d_model: int) -> float:
     """The least coherence of so many vectors in so few dimensions; 0 where all can be orthogonal."""
@@ -85,6 +93,7 @@ def annealing(vocab_size: int, d_model: int, generator: torch.Generator, *, step
     return rows
 
 
+@torch.enable_grad()
 def gradient(vocab_size: int, d_model: int, generator: torch.Generator, *, steps: int = 200) -> Rows:
     """Adam on the mean of cos^P over pairs of rows, all against a block drawn anew each step."""
     rows = gram_schmidt(vocab_size, d_model, generator).requires_grad_()

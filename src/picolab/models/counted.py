@@ -48,6 +48,10 @@ CORRECTIONS = {
 EMBEDDING = {
     "usual": "random, as every other model starts",
     "counted": "orthogonal where there is room, else from neighbours in the corpus",
+    "random": "Gaussian directions, all equally long",
+    "gram-schmidt": "one orthonormal basis after another",
+    "annealing": "nearly orthogonal: one row moved at a time",
+    "gradient": "nearly orthogonal: by descent",
 }
 
 
