@@ -80,6 +80,9 @@ class TrainingSettings(Section):
     )
     batch_size: int = Field(8, ge=1, description="rows in one optimizer step, over all devices and pieces together")
     accumulate: int = Field(1, ge=1, description="pieces that a step's rows are cut into; the gradient stays the same")
+    recompute: bool = Field(
+        False, description="compute each block's activations again in the backward pass instead of keeping them"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="type of the matrix products")
     compile: bool = Field(False, description="pass the training step through torch.compile")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")

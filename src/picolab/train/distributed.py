@@ -19,12 +19,13 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from picolab.data.batch import Rows
 from picolab.errors import BadInput, BadSetting
+from picolab.train.recompute import blocks_of
 
 R = TypeVar("R", bound=Rows)
 
@@ -81,10 +82,8 @@ class World:
             return trainee
         if strategy == "ddp":
             return DistributedDataParallel(trainee, device_ids=[self.device] if self.device.type == "cuda" else None)
-        for module in list(model.modules()):
-            if isinstance(module, nn.ModuleList):
-                for block in module:
-                    fully_shard(block)
+        for block in blocks_of(model):
+            fully_shard(block)
         fully_shard(model)
         register_fsdp_forward_method(model, "losses")
         # Losses are a view of a longer vector. The warning is for those who add to such a view in place; nobody does.
@@ -92,11 +91,12 @@ class World:
         return trainee
 
     def synchronising(self, trainee: nn.Module, wanted: bool) -> AbstractContextManager[object]:
-        """Whether the gradients of the backward pass inside are averaged: only once a step, after its last piece."""
+        """Whether the gradients of the backward pass inside are averaged: with ddp once a step, after its last piece.
+
+        With fsdp after every piece: gradients that wait for their average are whole, and who shards a model has no room for them.
+        """
         if isinstance(trainee, DistributedDataParallel) and not wanted:
             return trainee.no_sync()
-        if isinstance(trainee, Trainee) and isinstance(trainee.model, FSDPModule):
-            trainee.model.set_requires_gradient_sync(wanted)
         return nullcontext()
 
     def rows(self, batch: R) -> R:

@@ -32,6 +32,7 @@ from picolab.train.events import Counting, Estimate, Event, Reason
 from picolab.train.interruptions import Interruptions
 from picolab.train.optimizers import adamw, load_optimizer_state, optimizer_state
 from picolab.train.precision import COUNTING, Precision, choose
+from picolab.train.recompute import recompute_blocks
 from picolab.train.record import Record, Report, counts
 from picolab.train.schedules import Cosine
 from picolab.train.setup import next_token_task
@@ -269,6 +270,8 @@ class _Training:
     def _stepper(self) -> Stepper:
         task, s, device = self.task, self.task.settings, self.world.device
         task.model.to(device)
+        if s.training.recompute:
+            recompute_blocks(task.model, named=s.model.preset)
         trainee = self.world.wrap(task.model, task.objective, s.training.strategy)
         if s.training.compile:
             trainee.compile()

@@ -22,6 +22,7 @@ from picolab.runs.settings import OptimizerSettings
 from picolab.train.distributed import World
 from picolab.train.optimizers import adamw
 from picolab.train.precision import choose
+from picolab.train.recompute import recompute_blocks
 from picolab.train.schedules import Cosine
 from picolab.train.step import Stepper
 from picolab.zoo import build
@@ -52,6 +53,8 @@ def train(case: dict[str, Any]) -> None:
     """A few steps as `picolab train` takes them."""
     world = World(rank=0, size=1, device=torch.device("cpu"))
     model = build(case["architecture"], case["settings"])
+    if case.get("recompute"):
+        recompute_blocks(model, named=case["architecture"])
     trainee = world.wrap(model, next_token, "ddp")
     stepper = Stepper(
         model=model,

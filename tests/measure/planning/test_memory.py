@@ -116,6 +116,10 @@ REAL: dict[str, tuple[dict[str, Any], str]] = {
         "activations",
     ),
     "llama, few rows": ({"architecture": "llama", "rows": 6, "length": 256, "settings": LLAMA}, "activations"),
+    "llama, recomputed": (
+        {"architecture": "llama", "rows": 12, "length": 256, "settings": LLAMA | {"n_layers": 6}, "recompute": True},
+        "recomputed",
+    ),
     "llama, long rows": (
         {
             "architecture": "llama",
@@ -160,7 +164,7 @@ def test_the_estimate_is_within_15_percent_of_what_real_steps_take() -> None:
         pieces = case.get("accumulate", 1)
         sizes = shape_of(case["architecture"], settings_of(build(case["architecture"], case["settings"])))
         work = Work(rows=case["rows"] // pieces, length=case["length"], width=4, kind="cpu")
-        worst = worst_moment(sizes, work, Layout(pieces=pieces))
+        worst = worst_moment(sizes, work, Layout(pieces=pieces, recompute=case.get("recompute", False)))
         assert max(worst.lines, key=lambda line: line.n_bytes).name == dominant, (name, worst)
         print(f"{name:32} {taken / 1e6:7.1f} MB  {worst.n_bytes / 1e6:7.1f} MB  {worst.n_bytes / taken - 1:+.1%}")
         if abs(worst.n_bytes / taken - 1) > 0.15:

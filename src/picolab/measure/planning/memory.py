@@ -6,8 +6,8 @@
     update        gradients only
 
 Gradients are let go of after every step (`zero_grad(set_to_none=True)`), so a step in one piece meets its activations without
-them; from the second piece of a step on they are there. What is counted is what tensors hold: a GPU's context and an allocator's gaps
-come on top.
+them; from the second piece of a step on they are there. What is counted is what tensors hold: a GPU's context and an allocator's
+gaps come on top.
 """
 
 from __future__ import annotations
