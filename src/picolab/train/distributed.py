@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -75,15 +75,24 @@ class World:
         """Whether this process writes, reports and saves."""
         return self.rank == 0
 
-    def wrap(self, model: nn.Module, objective: Objective, strategy: Literal["ddp", "fsdp"]) -> nn.Module:
-        """The trainee, its gradients averaged over the world; with fsdp, `model` itself is sharded in place."""
+    def wrap(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        strategy: Literal["ddp", "fsdp"],
+        dtype: torch.dtype = torch.float32,
+    ) -> nn.Module:
+        """The trainee, its gradients averaged over the world; with fsdp, `model` itself is sharded in place.
+
+        Then blocks are gathered in the type of the products, `dtype`: autocast would keep a copy of every matrix.
+        """
         trainee = Trainee(model, objective)
         if self.size == 1:
             return trainee
         if strategy == "ddp":
             return DistributedDataParallel(trainee, device_ids=[self.device] if self.device.type == "cuda" else None)
         for block in blocks_of(model):
-            fully_shard(block)
+            fully_shard(block, mp_policy=_gathered_in(dtype))
         fully_shard(model)
         register_fsdp_forward_method(model, "losses")
         # Losses are a view of a longer vector. The warning is for those who add to such a view in place; nobody does.
@@ -132,6 +141,13 @@ class World:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+
+def _gathered_in(dtype: torch.dtype) -> MixedPrecisionPolicy:
+    """Parameters travel in the products' type, their gradients are added up in float32; the stream stays as it is."""
+    if dtype == torch.float32:
+        return MixedPrecisionPolicy()
+    return MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 @contextmanager

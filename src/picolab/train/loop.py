@@ -272,7 +272,7 @@ class _Training:
         task.model.to(device)
         if s.training.recompute:
             recompute_blocks(task.model, named=s.model.preset)
-        trainee = self.world.wrap(task.model, task.objective, s.training.strategy)
+        trainee = self.world.wrap(task.model, task.objective, s.training.strategy, self.precision.dtype)
         if s.training.compile:
             trainee.compile()
         assert s.optimizer.min_lr is not None and s.optimizer.warmup is not None  # the task settled them

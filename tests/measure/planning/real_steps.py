@@ -1,6 +1,7 @@
 """What real training steps need: a program that trains each model it is asked about and says the worst moment of its memory.
 
-    cases (JSON on stdin) -> Stepper.take x 2 -> bytes above the ground (JSON on stdout)
+    python real_steps.py CASES.json        -> Stepper.take x 2, or 3, of each case -> bytes above the ground, as JSON on stdout
+    torchrun .. real_steps.py CASES.json   the same by several processes: the first one's bytes
 
 The ground is what the process holds after a step of a smaller model: libraries, threads, kernels' own memory. Linux keeps the
 high-water mark (VmHWM), and lets a process set it back, so that no moment between two looks is missed.
@@ -19,16 +20,13 @@ from picolab.data.batch import Batch
 from picolab.measure.memory import give_back_unused, resident_bytes
 from picolab.objectives.next_token import next_token
 from picolab.runs.settings import OptimizerSettings
-from picolab.train.distributed import World
+from picolab.train.distributed import World, joined
 from picolab.train.optimizers import adamw
 from picolab.train.precision import choose
 from picolab.train.recompute import recompute_blocks
 from picolab.train.schedules import Cosine
 from picolab.train.step import Stepper
 from picolab.zoo import build
-
-STEPS = 2
-"""The optimizer's averages exist from the second one on."""
 
 
 def high_water() -> int:
@@ -49,51 +47,59 @@ def batch(case: dict[str, Any]) -> Batch:
     return Batch(tokens, tokens.roll(-1, 1), documents)
 
 
-def train(case: dict[str, Any]) -> None:
-    """A few steps as `picolab train` takes them."""
-    world = World(rank=0, size=1, device=torch.device("cpu"))
+def train(case: dict[str, Any], world: World) -> None:
+    """A few steps as `picolab train` takes them.
+
+    The optimizer has its averages from the second on; DDP cuts its buckets anew before that one, and has filled them in the third.
+    """
+    steps = 2 if world.size == 1 else 3
     model = build(case["architecture"], case["settings"])
     if case.get("recompute"):
         recompute_blocks(model, named=case["architecture"])
-    trainee = world.wrap(model, next_token, "ddp")
+    precision = choose(case.get("dtype", "float32"), world.device)
+    trainee = world.wrap(model, next_token, case.get("strategy", "ddp"), precision.dtype)
     stepper = Stepper(
         model=model,
         trainee=trainee,
         optimizer=adamw(model, OptimizerSettings()),
-        schedule=Cosine(lr=1e-3, min_lr=1e-4, warmup=1, steps=STEPS),
+        schedule=Cosine(lr=1e-3, min_lr=1e-4, warmup=1, steps=steps),
         clip=1.0,
         accumulate=case.get("accumulate", 1),
-        precision=choose(case.get("dtype", "float32"), world.device),
+        precision=precision,
         world=world,
         seed=0,
     )
     rows = batch(case)
-    for step in range(STEPS):
+    for step in range(steps):
         stepper.take(step, rows)
 
 
-def peak(case: dict[str, Any]) -> int:
+def peak(case: dict[str, Any], world: World) -> int:
     give_back_unused()
     forget_high_water()
     before = resident_bytes()
-    train(case)
+    train(case, world)
     return high_water() - before
 
 
-def main() -> None:
+def warmed(case: dict[str, Any], world: World) -> dict[str, Any]:
+    """A smaller case of the same kind."""
+    small = {"vocab_size": 512, "d_model": 64, "d_ff": 128, "n_layers": 1, "n_heads": 2}
+    grouped = {"n_kv_heads": 2} if "n_kv_heads" in case["settings"] else {}
+    rows = 2 * world.size * case.get("accumulate", 1)
+    return case | {"rows": rows, "settings": case["settings"] | small | grouped}
+
+
+def main(cases: str) -> None:
     torch.set_num_threads(1)
-    cases = json.load(sys.stdin)
-    for case in cases:  # kernels come into memory
-        small = case["settings"] | {"vocab_size": 512, "d_model": 64, "d_ff": 128, "n_layers": 1, "n_heads": 2}
-        train(
-            case
-            | {
-                "rows": 2 * case.get("accumulate", 1),
-                "settings": small | {"n_kv_heads": 2} if "n_kv_heads" in small else small,
-            }
-        )
-    json.dump([peak(case) for case in cases], sys.stdout)
+    asked = json.loads(Path(cases).read_text(encoding="utf-8"))
+    with joined("cpu") as world:
+        for case in asked:  # kernels come into memory
+            train(warmed(case, world), world)
+        found = [peak(case, world) for case in asked]
+    if world.first:
+        json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

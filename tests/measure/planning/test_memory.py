@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import torch
 
 from picolab.measure.parameters import count_parameters
 from picolab.measure.planning import memory, saved
-from picolab.measure.planning.memory import Layout, worst_moment
+from picolab.measure.planning.memory import Layout, Moment, worst_moment
 from picolab.measure.planning.saved import Work, kept_by_block, kept_outside
 from picolab.measure.planning.shape import TRAITS, shape_of
 from picolab.models.contract import LanguageModel
 from picolab.parts import attention, cross_entropy
 from picolab.zoo import build, settings_of
 
+only_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux keeps a high-water mark that can be set back"
+)
 PROGRAM = Path(__file__).with_name("real_steps.py")
 TYPES = {torch.float32: 4, torch.bfloat16: 2}
 
@@ -150,23 +154,60 @@ REAL: dict[str, tuple[dict[str, Any], str]] = {
 """Cases in which one thing dominates: its name."""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a high-water mark that can be set back")
-def test_the_estimate_is_within_15_percent_of_what_real_steps_take() -> None:
+SHARED: dict[str, dict[str, Any]] = {
+    "ddp in pieces": {"rows": 16, "strategy": "ddp", "accumulate": 4},
+    "fsdp, few rows": {"rows": 4, "strategy": "fsdp"},
+    "fsdp, many rows": {"rows": 16, "strategy": "fsdp"},
+}
+"""Cases for two processes, all of the model below."""
+
+SHARED_MODEL = LLAMA | {"vocab_size": 4000, "d_model": 256, "n_kv_heads": 4, "d_ff": 768}
+
+
+def taken_by(launcher: list[str], cases: list[dict[str, Any]], folder: Path) -> list[int]:
+    """Bytes that real steps of the cases took."""
+    file = folder / "cases.json"
+    file.write_text(json.dumps(cases), encoding="utf-8")
     # Blocks above 64 kB go back to the system when freed: what a process holds is then what its tensors hold.
     quiet = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    cases = json.dumps([case for case, _ in REAL.values()])
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM)], input=cases, capture_output=True, text=True, env=quiet, check=False
-    )
+    command = [sys.executable, *launcher, str(PROGRAM), str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
     assert done.returncode == 0, done.stderr
-    wrong = {}
-    for (name, (case, dominant)), taken in zip(REAL.items(), json.loads(done.stdout), strict=True):
-        pieces = case.get("accumulate", 1)
-        sizes = shape_of(case["architecture"], settings_of(build(case["architecture"], case["settings"])))
-        work = Work(rows=case["rows"] // pieces, length=case["length"], width=4, kind="cpu")
-        worst = worst_moment(sizes, work, Layout(pieces=pieces, recompute=case.get("recompute", False)))
-        assert max(worst.lines, key=lambda line: line.n_bytes).name == dominant, (name, worst)
-        print(f"{name:32} {taken / 1e6:7.1f} MB  {worst.n_bytes / 1e6:7.1f} MB  {worst.n_bytes / taken - 1:+.1%}")
-        if abs(worst.n_bytes / taken - 1) > 0.15:
-            wrong[name] = (taken, worst)
+    found: list[int] = json.loads(done.stdout)
+    return found
+
+
+def estimated(case: dict[str, Any], *, devices: int = 1) -> Moment:
+    """The worst moment of a case by arithmetic."""
+    sizes = shape_of(case["architecture"], settings_of(build(case["architecture"], case["settings"])))
+    pieces = case.get("accumulate", 1)
+    work = Work(rows=case["rows"] // pieces // devices, length=case["length"], width=4, kind="cpu")
+    layout = Layout(
+        devices=devices, strategy=case.get("strategy", "ddp"), pieces=pieces, recompute=case.get("recompute", False)
+    )
+    return worst_moment(sizes, work, layout)
+
+
+def assert_within_15_percent(names: Iterable[str], estimates: list[Moment], taken: list[int]) -> None:
+    for name, moment, real in zip(names, estimates, taken, strict=True):
+        print(f"{name:32} {real / 1e6:7.1f} MB  {moment.n_bytes / 1e6:7.1f} MB  {moment.n_bytes / real - 1:+.1%}")
+    wrong = [n for n, m, real in zip(names, estimates, taken, strict=True) if abs(m.n_bytes / real - 1) > 0.15]
     assert not wrong
+
+
+@only_linux
+def test_the_estimate_is_within_15_percent_of_what_real_steps_take(tmp_path: Path) -> None:
+    cases = [case for case, _ in REAL.values()]
+    estimates = [estimated(case) for case in cases]
+    for (name, (_, dominant)), moment in zip(REAL.items(), estimates, strict=True):
+        assert max(moment.lines, key=lambda line: line.n_bytes).name == dominant, name
+    assert_within_15_percent(REAL, estimates, taken_by([], cases, tmp_path))
+
+
+@only_linux
+def test_so_it_is_for_two_processes_with_copies_and_with_shards(tmp_path: Path) -> None:
+    cases = [{"architecture": "llama", "settings": SHARED_MODEL, "length": 128, **case} for case in SHARED.values()]
+    estimates = [estimated(case, devices=2) for case in cases]
+    assert {line.name for moment in estimates for line in moment.lines} >= {"buckets", "gathered", "scattering"}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    assert_within_15_percent(SHARED, estimates, taken_by(launcher, cases, tmp_path))

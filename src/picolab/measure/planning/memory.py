@@ -70,23 +70,30 @@ def worst_moment(shape: Shape, work: Work, layout: Layout) -> Moment:
 def moments(shape: Shape, work: Work, layout: Layout) -> tuple[Moment, ...]:
     """The moments that can be the worst, each with all that is held then."""
     always = _always(shape, work, layout)
+    begin = _begin(shape, layout)
     held = _Held(shape, work, layout)
     gradients = held.gradients
     earlier = gradients if layout.pieces > 1 else None  # left by the pieces before
     return (
         _moment(
             "head",
-            "the head's loss, with every block's activations held",
+            "the head's loss, all activations held",
             *always,
             earlier,
             *held.activations,
             *held.at_head,
         ),
+        _moment("first", "the last block's backward pass, all activations held", *always, earlier, *held.at_first),
         _moment(
-            "first", "the backward pass of the last block, with the head's gradient", *always, earlier, *held.at_first
+            "last",
+            "the first block's backward pass, all gradients held",
+            *always,
+            gradients,
+            *held.at_last,
+            held.scattering,
         ),
-        _moment("last", "the backward pass of the first block, with all gradients", *always, gradients, *held.at_last),
-        _moment("update", "the optimizer's step, with all gradients", *always, gradients),
+        _moment("update", "the optimizer's step, all gradients held", *always, gradients),
+        *([_moment("start", "the beginning, the model not yet sharded", *begin)] if begin else []),
     )
 
 
@@ -105,10 +112,20 @@ def _always(shape: Shape, work: Work, layout: Layout) -> list[Line]:
     if layout.devices > 1 and layout.strategy == "ddp":
         lines.append(Line(name="buckets", says=f"{p:,} x 4 B, gradients on their way", n_bytes=FLOAT * p))
     if n > 1:
-        gathered = shape.outside + 2 * shape.block
-        says = f"({shape.outside:,} outside blocks + 2 x {shape.block:,} of a block) x 4 B"
-        lines.append(Line(name="gathered", says=says, n_bytes=FLOAT * gathered))
+        says = f"{shape.outside:,} x 4 B outside blocks + 2 blocks of {shape.block:,} x {work.width} B"
+        lines.append(Line(name="gathered", says=says, n_bytes=FLOAT * shape.outside + 2 * work.width * shape.block))
     return lines
+
+
+def _begin(shape: Shape, layout: Layout) -> list[Line]:
+    """FSDP takes shards of a model that is whole on every device."""
+    if layout.shards == 1:
+        return []
+    p = shape.parameters
+    return [
+        Line(name="weights", says=f"{p:,} x 4 B", n_bytes=FLOAT * p),
+        Line(name="shards", says=f"{p:,} x 4 B / {layout.shards}", n_bytes=FLOAT * p // layout.shards),
+    ]
 
 
 class _Held:
@@ -120,13 +137,18 @@ class _Held:
 
     @property
     def gradients(self) -> Line:
+        """All of them, on their way to the optimizer."""
         p, n = self.shape.parameters, self.layout.shards
-        whole = FLOAT * p // n
-        if n == 1:
-            return Line(name="gradients", says=f"{p:,} x 4 B", n_bytes=whole)
-        passing = self.shape.outside + 2 * self.shape.block
-        says = f"{p:,} x 4 B / {n} + {passing:,} x 4 B not yet scattered"
-        return Line(name="gradients", says=says, n_bytes=whole + FLOAT * passing)
+        return Line(name="gradients", says=f"{p:,} x 4 B" + (f" / {n}" if n > 1 else ""), n_bytes=FLOAT * p // n)
+
+    @property
+    def scattering(self) -> Line | None:
+        """What FSDP adds up before it scatters it: whole gradients of the last pieces of the model, and their copies to send."""
+        if self.layout.shards == 1:
+            return None
+        outside, block = self.shape.outside, self.shape.block
+        says = f"{outside:,} x 8 B outside blocks + 2 blocks of {block:,} x 4 B"
+        return Line(name="scattering", says=says, n_bytes=2 * FLOAT * (outside + block))
 
     @property
     def activations(self) -> list[Line]:
@@ -153,10 +175,12 @@ class _Held:
         # The first chunk's part becomes the gradient; later ones are added to it.
         adding = part + (gradient if chunks > 1 or self.work.mixed else 0)
         copy = filled * d * width if self.work.mixed or filled != shape.vocab_size else 0
-        features = tokens * d * (FLOAT + width + (width if self.work.mixed else 0))
         worst, gradients = max(
-            (most, gradient if chunks > 1 else 0), (steady, adding), key=lambda pair: pair[0] * logits + pair[1]
+            (most, gradient if chunks > 1 else 0),
+            (steady, adding),
+            key=lambda pair: pair[0] * logits + pair[1],
         )
+        copies = 2 if self.work.mixed else 1  # features in float32, and in the type of the products
         return [
             Line(
                 name="logits",
@@ -165,9 +189,15 @@ class _Held:
                 n_bytes=worst * logits,
             ),
             Line(
-                name="head",
-                says=f"its gradient {_size(gradients)}, its copy {_size(copy)}, what it reads and its slope {_size(features)}",
-                n_bytes=gradients + copy + features,
+                name="head slope",
+                says=f"{shape.vocab_size:,} x {d:,} x {_each(gradients, shape.head)}",
+                n_bytes=gradients,
+            ),
+            Line(name="head copy", says=f"{filled:,} x {d:,} x {width} B", n_bytes=copy),
+            Line(
+                name="head input",
+                says=f"{tokens:,} tokens x {d:,} x {FLOAT + copies * width} B, with its slope",
+                n_bytes=tokens * d * (FLOAT + copies * width),
             ),
         ]
 
@@ -179,7 +209,7 @@ class _Held:
         return [
             *self.activations,
             *self._recomputed(),
-            Line(name="head", says=f"its gradient, {shape.head:,} x 4 B", n_bytes=gradient),
+            Line(name="head slope", says=f"{shape.head:,} x 4 B", n_bytes=gradient),
             self._slopes(work.tokens * (FLOAT * shape.d_model + self._in_block())),
         ]
 
@@ -240,8 +270,8 @@ class _Held:
         return Line(name="outside", says=f"{tokens:,} tokens x {each:,} B outside blocks", n_bytes=tokens * each)
 
     def _casts(self) -> list[Line]:
-        """Autocast keeps a short copy of every matrix it has multiplied by, until the pass is over."""
-        if not self.work.mixed:
+        """Autocast keeps a short copy of every matrix it has multiplied by, until the pass is over; FSDP gathers short ones."""
+        if not self.work.mixed or self.layout.shards > 1:
             return []
         numbers = self.shape.n_layers * self.shape.block_matrices
         return [
@@ -253,5 +283,6 @@ class _Held:
         ]
 
 
-def _size(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+def _each(n_bytes: int, numbers: int) -> str:
+    """Bytes a number, rounded where a filled-up vocabulary makes them crooked."""
+    return f"{n_bytes / numbers:.3g} B"

@@ -161,8 +161,8 @@ def llama_of(parameters: float, *, vocab_size: int = VOCAB, context_length: int 
 
 
 def _widths(layers: int) -> list[int]:
-    """Widths between a third of and three times the usual one for a depth, in whole heads."""
-    return [w for w in range(64, 3 * ASPECT * layers, 64) if w >= ASPECT * layers / 3 and (w < 1024 or w % 128 == 0)]
+    """Widths between a third of and three times the usual one for a depth, in whole heads, a wide one in steps of 256."""
+    return [w for w in range(64, 3 * ASPECT * layers, 64) if w >= ASPECT * layers / 3 and (w < 1024 or w % 256 == 0)]
 
 
 def _llama(layers: int, width: int, vocab_size: int, context_length: int) -> Shape:
@@ -176,7 +176,7 @@ def _llama(layers: int, width: int, vocab_size: int, context_length: int) -> Sha
         n_heads=width // head_dim,
         n_kv_heads=width // head_dim,
         head_dim=head_dim,
-        d_ff=64 * round(8 * width / 3 / 64),
+        d_ff=128 * round(8 * width / 3 / 128),
         tied=False,
     )
 
