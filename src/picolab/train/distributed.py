@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from picolab.data.batch import Rows
-from picolab.errors import BadInput, BadSetting
+from picolab.errors import BadInput, BadSetting, Lost
 from picolab.train.recompute import blocks_of
 
 R = TypeVar("R", bound=Rows)
@@ -107,6 +107,19 @@ class World:
         if isinstance(trainee, DistributedDataParallel) and not wanted:
             return trainee.no_sync()
         return nullcontext()
+
+    @contextmanager
+    def noticing_loss(self) -> Iterator[None]:
+        """What a backend says when another process has died, as one sentence."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not (isinstance(error, dist.DistError) or "gloo/transport" in str(error)):
+                raise
+            raise Lost(
+                f"process {self.rank} of {self.size} waited for another that is gone",
+                hint="torchrun says which one and how it ended; go on from the last checkpoint with --resume",
+            ) from error
 
     def rows(self, batch: R) -> R:
         """This process's rows of a step's batch."""

@@ -115,7 +115,8 @@ class _Training:
             kept = self._restore() if resumed else None
             self.record.start_clock(self.progress.seconds)
             self.record.opened(self.progress.step, resumed=kept is not None)
-            reason = self._count() if counts(self.task) else self._descend(kept)
+            with self.world.noticing_loss():
+                reason = self._count() if counts(self.task) else self._descend(kept)
         except Diverged as error:
             self._stopped("diverged", str(error))
             raise

@@ -115,10 +115,6 @@ REAL: dict[str, tuple[dict[str, Any], str]] = {
         },
         "optimizer",
     ),
-    "gpt2, many rows": (
-        {"architecture": "gpt2", "rows": 20, "length": 128, "settings": GPT2 | {"n_layers": 4}},
-        "activations",
-    ),
     "llama, few rows": ({"architecture": "llama", "rows": 6, "length": 256, "settings": LLAMA}, "activations"),
     "llama, recomputed": (
         {"architecture": "llama", "rows": 12, "length": 256, "settings": LLAMA | {"n_layers": 6}, "recompute": True},
@@ -133,11 +129,7 @@ REAL: dict[str, tuple[dict[str, Any], str]] = {
         },
         "masks",
     ),
-    "nanochat, many rows": (
-        {"architecture": "nanochat", "rows": 8, "length": 128, "settings": NANOCHAT},
-        "activations",
-    ),
-    "nanochat, many rows in pieces": (
+    "nanochat, in pieces": (
         {"architecture": "nanochat", "rows": 8, "length": 128, "settings": NANOCHAT, "accumulate": 4},
         "optimizer",
     ),
