@@ -17,6 +17,7 @@ from picolab.errors import BadInput, BadSetting
 from picolab.runs.folder import Run
 from picolab.train.distributed import pick_device
 from picolab.train.loop import train
+from picolab.train.track import FOLDER
 
 PROGRAM = Path(__file__).with_name("tiny.py")
 
@@ -73,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return {"folder": str(folder / name), **more}
 
     ddp, fsdp, pieces = {"strategy": "ddp"}, {"strategy": "fsdp"}, {"accumulate": 2}
-    four = [run("4-ddp", settings=ddp), run("4-fsdp", settings=fsdp), run("moved", settings=fsdp, stop_at=5)]
+    four = [run("4-ddp", settings=ddp | {"track": "tensorboard"}), run("4-fsdp", settings=fsdp), run("moved", settings=fsdp, stop_at=5)]
     done = several(4, folder, four)
     assert done.returncode == 0, done.stderr
     assert Run.open(folder / "moved").meta["processes"] == 4
@@ -97,6 +98,10 @@ def test_several_processes_have_the_losses_of_one(trained: Path, alone: Run, nam
     run = Run.open(trained / name)
     assert run.meta["processes"] == int(name[0]) and run.meta["strategy"] in name
     assert_close(run, alone)
+
+
+def test_only_the_first_process_writes_event_files(trained: Path) -> None:
+    assert len(list((trained / "4-ddp" / FOLDER).iterdir())) == 1
 
 
 def test_shards_that_are_gathered_in_bfloat16_learn_about_as_well(trained: Path, alone: Run) -> None:

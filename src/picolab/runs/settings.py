@@ -98,6 +98,9 @@ class TrainingSettings(Section):
     sample_tokens: int = Field(48, ge=0, description="new tokens in a sample; 0: no samples")
     checkpoint_every: int = Field(0, ge=0, description="steps between checkpoints; 0: only at the end")
     keep: int = Field(2, ge=1, description="newest checkpoints kept, beside the best one")
+    track: Literal["none", "tensorboard"] = Field(
+        "none", description="event files beside metrics.jsonl, for TensorBoard"
+    )
     patience: int = Field(0, ge=0, description="stop after so many evaluations without improvement; 0: never")
 
 

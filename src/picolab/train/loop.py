@@ -38,6 +38,7 @@ from picolab.train.schedules import Cosine
 from picolab.train.setup import next_token_task
 from picolab.train.step import Stepper
 from picolab.train.task import Task, TaskOf
+from picolab.train.track import check_tracking
 
 RECENT_STEPS = 20
 """How many steps the ETA looks back: enough for a steady figure, few enough to follow the machine."""
@@ -59,6 +60,7 @@ def train(
     An interrupted run comes back as one whose `status` is `interrupted`; a run whose numbers went bad raises `Diverged`.
     Under torchrun every process calls this; the first one writes and reports.
     """
+    check_tracking(settings.training.track)
     with joined(settings.training.device) as world:
         precision = choose(settings.training.dtype, world.device)
         tell = report if report is not None and world.first else _ignore
