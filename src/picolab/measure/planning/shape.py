@@ -146,11 +146,12 @@ def shape_of(architecture: str, settings: Mapping[str, Any]) -> Shape:
 
 def llama_of(parameters: float, *, vocab_size: int = VOCAB, context_length: int = 2048) -> Shape:
     """A Llama with about so many numbers: heads of 64 or 128 lanes, SwiGLU of 8/3 x d_model, about `ASPECT` wide to 1 deep."""
-    found = min(
-        (_llama(layers, width, vocab_size, context_length) for layers in range(1, 161) for width in _widths(layers)),
-        key=lambda shape: _misfit(shape, parameters),
-        default=None,
+    candidates = (
+        _llama(layers, width, vocab_size, context_length)
+        for layers in range(1, 161)
+        for width in _widths(layers, parameters, vocab_size)
     )
+    found = min(candidates, key=lambda shape: _misfit(shape, parameters), default=None)
     if found is None or abs(found.parameters / parameters - 1) > 0.1:
         least = _llama(1, 64, vocab_size, context_length).parameters
         raise BadSetting(
@@ -160,9 +161,12 @@ def llama_of(parameters: float, *, vocab_size: int = VOCAB, context_length: int 
     return found
 
 
-def _widths(layers: int) -> list[int]:
-    """Widths between a third of and three times the usual one for a depth, in whole heads, a wide one in steps of 256."""
-    return [w for w in range(64, 3 * ASPECT * layers, 64) if w >= ASPECT * layers / 3 and (w < 1024 or w % 256 == 0)]
+def _widths(layers: int, parameters: float, vocab_size: int) -> list[int]:
+    """The two widths around the root of 12 x layers x d^2 + 2 x vocab x d = parameters, in steps of 64, wide ones of 256."""
+    exact = (math.sqrt(vocab_size**2 + 12 * layers * parameters) - vocab_size) / (12 * layers)
+    step = 64 if exact < 1024 else 256
+    below = int(exact) // step * step
+    return [width for width in (below, below + step) if width >= max(64, 2 * layers)]
 
 
 def _llama(layers: int, width: int, vocab_size: int, context_length: int) -> Shape:
@@ -181,7 +185,7 @@ def _llama(layers: int, width: int, vocab_size: int, context_length: int) -> Sha
     )
 
 
-def _misfit(shape: Shape, parameters: float) -> float:
-    """How far a shape is from the number wanted, and a tenth of how far from the usual ratio."""
-    ratio = shape.d_model / shape.n_layers / ASPECT
-    return abs(math.log(shape.parameters / parameters)) + 0.1 * abs(math.log(ratio))
+def _misfit(shape: Shape, parameters: float) -> tuple[float, float]:
+    """How far a shape is from the number wanted beyond 5 %, then how far from the usual ratio."""
+    error, ratio = abs(shape.parameters / parameters - 1), shape.d_model / shape.n_layers / ASPECT
+    return max(0.0, error - 0.05), abs(math.log(ratio))
