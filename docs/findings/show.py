@@ -1,4 +1,4 @@
-"""Are the outputs of these pages and of the case study real? `python docs/findings/show.py` runs them and writes what they print.
+"""Are the outputs of these pages and of two guides real? `python docs/findings/show.py` runs them and writes what they print.
 
 `--check` compares and writes nothing; names (`rope-theta causality`) choose pages. How a page is run is that of the lessons
 (docs/learn/show.py), each page in a folder of its own, in which `docs` is this one.
@@ -17,11 +17,11 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
-CASE_STUDY = DOCS / "guides" / "case-study-babbling-engine.md"
+GUIDES = DOCS / "guides" / "case-study-babbling-engine.md", DOCS / "guides" / "scale.md"
 
 
 def every_page() -> list[Path]:
-    return [*sorted(HERE.glob("*.md")), CASE_STUDY]
+    return [*sorted(HERE.glob("*.md")), *GUIDES]
 
 
 def regenerated(page: Path) -> str:

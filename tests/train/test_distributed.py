@@ -74,7 +74,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return {"folder": str(folder / name), **more}
 
     ddp, fsdp, pieces = {"strategy": "ddp"}, {"strategy": "fsdp"}, {"accumulate": 2}
-    four = [run("4-ddp", settings=ddp | {"track": "tensorboard"}), run("4-fsdp", settings=fsdp), run("moved", settings=fsdp, stop_at=5)]
+    watched = ddp | {"track": "tensorboard"}
+    four = [run("4-ddp", settings=watched), run("4-fsdp", settings=fsdp), run("moved", settings=fsdp, stop_at=5)]
     done = several(4, folder, four)
     assert done.returncode == 0, done.stderr
     assert Run.open(folder / "moved").meta["processes"] == 4

@@ -57,7 +57,7 @@ def _about(made: Any) -> list[str]:
 def _memory(made: Any) -> list[str]:
     worst, device = made.way.worst, made.request.device
     verdict = "fits" if made.way.fits else "DOES NOT FIT"
-    lines = [f"memory of each device at its worst: {worst.says}"]
+    lines = [f"memory of each device at its worst, {worst.says}"]
     lines += [f"  {line.name:12}{_size(line.n_bytes):>9}  {line.says}" for line in worst.lines]
     room = f"{_size(device.usable)} usable of {_size(device.n_bytes)}"
     return [*lines, f"  {'together':12}{_size(worst.n_bytes):>9}  {verdict} into {room}"]
@@ -93,7 +93,7 @@ def _time(made: Any) -> list[str]:
     return [
         f"time    {_long(made.seconds)}: {made.steps:,} steps of {_seconds(made.step_seconds)}, "
         f"{asked.tokens / made.seconds:,.0f} tokens/s",
-        f"  operations  {asked.tokens:.3g} tokens x {each:.3g}: 6 a number that multiplies, and attention",
+        f"  operations  {asked.tokens:.3g} tokens x {each:.3g}: 6 a matrix entry, and attention",
         *(["              and a third more to compute the blocks again"] if made.way.layout.recompute else []),
         f"  peak        {asked.devices} x {peak / 1e12:.4g} TFLOP/s, {made.dtype}, by {device.source}",
         f"  MFU         {made.mfu:g}, {assumed}",

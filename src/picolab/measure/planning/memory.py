@@ -77,23 +77,23 @@ def moments(shape: Shape, work: Work, layout: Layout) -> tuple[Moment, ...]:
     return (
         _moment(
             "head",
-            "the head's loss, all activations held",
+            "the head's loss",
             *always,
             earlier,
             *held.activations,
             *held.at_head,
         ),
-        _moment("first", "the last block's backward pass, all activations held", *always, earlier, *held.at_first),
+        _moment("first", "the last block's backward pass", *always, earlier, *held.at_first),
         _moment(
             "last",
-            "the first block's backward pass, all gradients held",
+            "the first block's backward pass",
             *always,
             gradients,
             *held.at_last,
             held.scattering,
         ),
-        _moment("update", "the optimizer's step, all gradients held", *always, gradients),
-        *([_moment("start", "the beginning, the model not yet sharded", *begin)] if begin else []),
+        _moment("update", "the optimizer's step", *always, gradients),
+        *([_moment("start", "the beginning, before it is sharded", *begin)] if begin else []),
     )
 
 
@@ -112,7 +112,7 @@ def _always(shape: Shape, work: Work, layout: Layout) -> list[Line]:
     if layout.devices > 1 and layout.strategy == "ddp":
         lines.append(Line(name="buckets", says=f"{p:,} x 4 B, gradients on their way", n_bytes=FLOAT * p))
     if n > 1:
-        says = f"{shape.outside:,} x 4 B outside blocks + 2 blocks of {shape.block:,} x {work.width} B"
+        says = f"{shape.outside:,} x 4 B + 2 blocks of {shape.block:,} x {work.width} B"
         lines.append(Line(name="gathered", says=says, n_bytes=FLOAT * shape.outside + 2 * work.width * shape.block))
     return lines
 
@@ -147,7 +147,7 @@ class _Held:
         if self.layout.shards == 1:
             return None
         outside, block = self.shape.outside, self.shape.block
-        says = f"{outside:,} x 8 B outside blocks + 2 blocks of {block:,} x 4 B"
+        says = f"{outside:,} x 8 B + 2 blocks of {block:,} x 4 B"
         return Line(name="scattering", says=says, n_bytes=2 * FLOAT * (outside + block))
 
     @property
