@@ -174,6 +174,8 @@ class _Held:
         gradient, part = FLOAT * shape.head, width * filled * d
         # The first chunk's part becomes the gradient; later ones are added to it.
         adding = part + (gradient if chunks > 1 or self.work.mixed else 0)
+        if chunks > 1 and self.work.mixed and self.work.kind == "cpu":
+            adding += gradient  # a CPU adds types that differ by widening one of them whole
         copy = filled * d * width if self.work.mixed or filled != shape.vocab_size else 0
         worst, gradients = max(
             (most, gradient if chunks > 1 else 0),
