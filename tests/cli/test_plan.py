@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -107,3 +109,9 @@ def test_what_does_not_fit_is_said_with_what_would_help(picolab):
 def test_what_makes_no_sense_is_refused_in_a_sentence(picolab, words, message):
     ran = picolab("plan", *words)
     assert (ran.code, ran.out) == (2, "") and ran.err.startswith(message + "\n") and "hint: " in ran.err
+
+
+def test_arithmetic_does_not_wait_for_torch():
+    script = "import sys; from picolab.cli.app import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script, *ONE_B], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "torchrun" in done.stdout, done.stderr
