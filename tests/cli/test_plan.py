@@ -86,9 +86,11 @@ def test_a_planned_run_can_be_run(picolab, tmp_path):
 
 
 def test_what_does_not_fit_is_said_with_what_would_help(picolab):
-    ran = picolab("plan", "--params", "70B", "--tokens", "1T", "--gpus", "8", "--device", "rtx4090")
+    ran = picolab("plan", "--params", "3B", "--tokens", "1T", "--gpus", "2", "--device", "a10")
     assert ran.code == 0 and "DOES NOT FIT" in ran.out
     assert "nothing fits: more devices (--gpus), larger ones (--device), shorter rows (--length)" in ran.out
+    whole = picolab("plan", "--params", "70B", "--tokens", "1T", "--gpus", "64", "--device", "h200")
+    assert "nothing fits: fsdp shards a model that is first whole on each device (--device)" in whole.out
     forced = picolab(*ONE_B, "--strategy", "ddp", "--accumulate", "1", "--device", "a10")
     assert "leave out --accumulate, --recompute and --strategy" in forced.out
 

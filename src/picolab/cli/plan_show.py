@@ -49,7 +49,7 @@ def _about(made: Any) -> list[str]:
         f"shape   {shape.n_layers} blocks of {shape.d_model} ({shape.d_model / shape.n_layers:.0f} wide to 1 deep), {heads}, "
         f"d_ff {shape.d_ff},",
         f"        vocabulary {shape.vocab_size:,}, {'tied' if shape.tied else 'untied'}",
-        f"step    {made.batch_tokens:,} tokens: {spread}{pieces} x {way.rows} rows x {made.length:,}",
+        f"step    {made.batch_tokens:,} tokens: {spread}{pieces} x {way.rows} {_rows(way.rows)} x {made.length:,}",
         f"        {', '.join(how)}",
     ]
 
@@ -68,7 +68,7 @@ def _ways(made: Any) -> list[str]:
     for way in made.other:
         words = [way.layout.strategy] if made.request.devices > 1 else []
         words.append(f"{way.layout.pieces} {'piece' if way.layout.pieces == 1 else 'pieces'}")
-        words.append(f"{way.rows} {'row' if way.rows == 1 else 'rows'} each")
+        words.append(f"{way.rows} {_rows(way.rows)} each")
         words.append("blocks recomputed" if way.layout.recompute else "blocks kept")
         lines.append(f"  {_size(way.worst.n_bytes):>9}  {', '.join(words)}: {'fits' if way.fits else 'does not fit'}")
     if not made.way.fits:
@@ -80,6 +80,8 @@ def _advice(made: Any) -> str:
     """What would help where nothing fits."""
     if made.request.pieces is not None or made.request.recompute is not None or made.request.strategy != "auto":
         return "  leave out --accumulate, --recompute and --strategy to see whether another way fits"
+    if made.way.worst.name == "start":
+        return "  nothing fits: fsdp shards a model that is first whole on each device (--device)"
     if made.request.device.kind == "cuda":
         return "  nothing fits: more devices (--gpus), larger ones (--device), shorter rows (--length)"
     return "  nothing fits: a smaller model, or shorter rows (--length)"
@@ -112,6 +114,10 @@ def _disk(made: Any) -> list[str]:
 
 def _size(n_bytes: float) -> str:
     return f"{n_bytes / 1e12:.1f} TB" if n_bytes >= 999.5e9 else console.size(n_bytes)
+
+
+def _rows(n: int) -> str:
+    return "row" if n == 1 else "rows"
 
 
 def _long(seconds: float) -> str:
