@@ -17,7 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
-GUIDES = [DOCS / "guides" / f"{name}.md" for name in ("case-study-babbling-engine", "counted-attention")]
+GUIDES = [DOCS / "guides" / f"{name}.md" for name in ("case-study-babbling-engine", "counted-attention", "scale")]
 
 
 def every_page() -> list[Path]:

@@ -1,7 +1,8 @@
 """Everything that can go wrong, as one tree: what happened, with the values, then a hint.
 
 PicolabError ── BadInput (exit 2) ── UnknownName, BadSetting, BadData, BadCheckpoint, MissingExtra
-             └─ Diverged (exit 1)    the numbers of a run went bad
+             ├─ Diverged (exit 1)    the numbers of a run went bad
+             └─ Lost (exit 1)        another process of a run is gone
 """
 
 from __future__ import annotations
@@ -56,6 +57,12 @@ class MissingExtra(BadInput):
 
 class Diverged(PicolabError):
     """A number of the run is no longer finite; what was good is kept on disk."""
+
+    exit_code = 1
+
+
+class Lost(PicolabError):
+    """Another process of the run is gone; what was saved is kept on disk."""
 
     exit_code = 1
 

@@ -1,11 +1,13 @@
-"""Two processes train the model that one process trains."""
+"""Several processes train the model that one process trains."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -15,13 +17,28 @@ from picolab.errors import BadInput, BadSetting
 from picolab.runs.folder import Run
 from picolab.train.distributed import pick_device
 from picolab.train.loop import train
+from picolab.train.track import FOLDER
 
 PROGRAM = Path(__file__).with_name("tiny.py")
 
 
+SEVERAL = Path(__file__).with_name("several.py")
+
+
+def launched(processes: int, program: Path, *words: str) -> list[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [*launcher, str(program), *words]
+
+
 def torchrun(folder: Path, *words: str) -> list[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return [*launcher, str(PROGRAM), str(folder), "model.dropout=0.0", *words]
+    return launched(2, PROGRAM, str(folder), "model.dropout=0.0", *words)
+
+
+def several(processes: int, folder: Path, runs: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
+    """Train these runs one after the other with one start of the processes."""
+    file = folder / f"runs-{processes}.json"
+    file.write_text(json.dumps(runs), encoding="utf-8")
+    return subprocess.run(launched(processes, SEVERAL, str(file)), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +46,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(tiny_settings(tmp_path_factory.mktemp("runs") / "alone", **{"model.dropout": 0.0}), task_of=tiny_task)
 
 
-def assert_close(one: Run, other: Run) -> None:
+def assert_close(one: Run, other: Run, *, saved_every: int = 0) -> None:
+    """The same rows and weights; who saves more often evaluates more often."""
     rows, others = one.metrics(), other.metrics()
     assert [row["step"] for row in rows] == [row["step"] for row in others]
+    if saved_every:
+        rows = [
+            row if too.get("val/loss") else {**row, "val/loss": None} for row, too in zip(rows, others, strict=True)
+        ]
     for row, too in zip(rows, others, strict=True):
         for name in ("tokens", "train/loss", "val/loss", "grad_norm", "lr"):
             assert row.get(name) == pytest.approx(too.get(name), abs=1e-5), (row["step"], name)
@@ -43,32 +65,71 @@ def assert_close(one: Run, other: Run) -> None:
         assert (mine[name] - theirs[name]).abs().max() < 1e-5, name
 
 
-@pytest.mark.parametrize("words", [("strategy=ddp",), ("strategy=fsdp",), ("strategy=ddp", "accumulate=2")])
-def test_two_processes_have_the_losses_of_one(tmp_path: Path, alone: Run, words: tuple[str, ...]) -> None:
-    done = subprocess.run(torchrun(tmp_path / "run", *words), capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of four processes, then of two; one that four begin with shards, two go on with, and one ends."""
+    folder = tmp_path_factory.mktemp("shared")
+
+    def run(name: str, **more: Any) -> dict[str, Any]:
+        return {"folder": str(folder / name), **more}
+
+    ddp, fsdp, pieces = {"strategy": "ddp"}, {"strategy": "fsdp"}, {"accumulate": 2}
+    watched = ddp | {"track": "tensorboard"}
+    four = [run("4-ddp", settings=watched), run("4-fsdp", settings=fsdp), run("moved", settings=fsdp, stop_at=5)]
+    done = several(4, folder, four)
     assert done.returncode == 0, done.stderr
-    run = Run.open(tmp_path / "run")
-    assert run.meta["processes"] == 2
+    assert Run.open(folder / "moved").meta["processes"] == 4
+    two = [
+        run("2-ddp-pieces", settings=ddp | pieces),
+        run("2-fsdp-pieces", settings=fsdp | pieces),
+        run("2-fsdp-recompute", settings=fsdp | {"recompute": True}),
+        run("bfloat16", settings=fsdp | {"dtype": "bfloat16"}),
+        run("moved", settings=fsdp, resume=True, stop_at=9),
+    ]
+    done = several(2, folder, two)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+NAMES = ("4-ddp", "4-fsdp", "2-ddp-pieces", "2-fsdp-pieces", "2-fsdp-recompute")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_processes_have_the_losses_of_one(trained: Path, alone: Run, name: str) -> None:
+    run = Run.open(trained / name)
+    assert run.meta["processes"] == int(name[0]) and run.meta["strategy"] in name
     assert_close(run, alone)
 
 
-def test_shards_are_put_together_and_taken_apart_again(tmp_path: Path, alone: Run) -> None:
-    """Half way on two processes with shards, the rest on one."""
-    done = subprocess.run(
-        torchrun(tmp_path / "run", "strategy=fsdp", "steps=8", "warmup=3"), capture_output=True, check=False
-    )
-    assert done.returncode == 0
+def test_only_the_first_process_writes_event_files(trained: Path) -> None:
+    assert len(list((trained / "4-ddp" / FOLDER).iterdir())) == 1
+
+
+def test_shards_that_are_gathered_in_bfloat16_learn_about_as_well(trained: Path, alone: Run) -> None:
+    rows, others = Run.open(trained / "bfloat16").metrics(), alone.metrics()
+    losses, exact = ([row["train/loss"] for row in some if "train/loss" in row] for some in (rows, others))
+    assert losses == pytest.approx(exact, rel=0.01) and losses != exact
+
+
+def test_shards_of_four_go_on_as_shards_of_two_and_end_on_one_as_if_never_stopped(trained: Path, alone: Run) -> None:
+    run = Run.open(trained / "moved")
+    last = run.last()
+    assert last is not None and last.step == 9 and run.status == "interrupted" and run.meta["processes"] == 2
+    run = train(run.settings, resume=run, task_of=tiny_task)
+    assert run.meta["processes"] == 1
+    assert_close(run, alone)
+
+
+def test_when_one_process_dies_all_end_and_the_run_says_how_to_go_on(tmp_path: Path, alone: Run) -> None:
+    settings = {"checkpoint_every": 2, "strategy": "fsdp"}
+    done = several(2, tmp_path, [{"folder": str(tmp_path / "run"), "die_at": 5, "settings": settings}])
+    assert done.returncode != 0
+    assert "error: process 0 of 2 waited for another that is gone hint: torchrun says which" in done.stderr
+    assert "SIGKILL" in done.stderr
     run = Run.open(tmp_path / "run")
-    again = subprocess.run(
-        torchrun(run.path, "--resume", "strategy=fsdp", "steps=10"), capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    train(run.settings.changed(training={"steps": 12}), resume=run, task_of=tiny_task)
-    halved = tiny_settings(tmp_path / "one", **{"model.dropout": 0.0, "steps": 8})
-    one = train(halved, task_of=tiny_task)
-    for steps in (10, 12):
-        train(one.settings.changed(training={"steps": steps}), resume=one, task_of=tiny_task)
-    assert_close(run, one)
+    last = run.last()
+    assert run.status == "failed" and last is not None and last.step == 4
+    assert_close(train(run.settings, resume=run, task_of=tiny_task), alone, saved_every=2)
 
 
 def test_a_signal_to_the_launcher_stops_all_at_the_same_step(tmp_path: Path) -> None:
@@ -84,11 +145,6 @@ def test_a_signal_to_the_launcher_stops_all_at_the_same_step(tmp_path: Path) -> 
     last = run.last()
     assert run.status == "interrupted" and last is not None and 5 <= last.step < 100
     assert f"Stopped {last.step}" in said
-
-
-def test_rows_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
-    done = subprocess.run(torchrun(tmp_path / "run", "batch_size=3"), capture_output=True, text=True, check=False)
-    assert "`training.batch_size` 3 cannot be shared by 2 processes" in done.stderr
 
 
 @pytest.mark.parametrize(("device", "kind"), [("tpu-9", BadSetting), ("cuda:99", BadInput), ("meta", BadInput)])

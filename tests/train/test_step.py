@@ -11,12 +11,14 @@ import torch
 from tiny import rows, tiny_settings, tiny_task
 
 from picolab.data.batch import IGNORE, Batch
-from picolab.errors import BadData, Diverged
+from picolab.errors import BadData, BadSetting, Diverged
 from picolab.train.distributed import Trainee, World
 from picolab.train.optimizers import adamw
 from picolab.train.precision import choose
+from picolab.train.recompute import recompute_blocks
 from picolab.train.schedules import Cosine
 from picolab.train.step import Stepper, seed_everything
+from picolab.zoo import create
 
 CPU = torch.device("cpu")
 
@@ -51,6 +53,43 @@ def test_pieces_give_the_gradient_of_the_whole(accumulate: int) -> None:
     assert whole.keys() == pieces.keys()
     for name in whole:
         torch.testing.assert_close(pieces[name], whole[name], rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_blocks_that_are_computed_again_give_the_same_bits() -> None:
+    batch, changes = rows(3, 6), {"model.dropout": 0.3}
+    kept, again = stepper(2, **changes), stepper(2, **changes)
+    recompute_blocks(again.model, named="softmax-pico")
+    passes = 0
+
+    def count(*_: Any) -> None:
+        nonlocal passes
+        passes += 1
+
+    again.model.blocks[0].mlp.register_forward_hook(count)
+    found, wanted = gradients(again, batch), gradients(kept, batch)
+    assert passes == 4, "two pieces, each forward and again for its backward pass"
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted) and found.keys() == wanted.keys()
+    with torch.no_grad():
+        again.model(batch.tokens)
+    assert passes == 5
+    assert again.model.state_dict().keys() == kept.model.state_dict().keys()
+
+
+def test_a_model_without_blocks_has_nothing_to_compute_again() -> None:
+    with pytest.raises(BadSetting, match=r"^`ngram` has no stack of blocks to recompute$"):
+        recompute_blocks(torch.nn.Linear(2, 2), named="ngram")
+
+
+@pytest.mark.parametrize("preset", ["kgram-embed", "lstm", "linear-pico", "qwen2-pico", "gpt-oss"])
+def test_every_family_can_compute_its_blocks_again(preset: str) -> None:
+    batch = rows(3, 2)
+    small = {} if preset != "gpt-oss" else {"d_model": 32, "n_heads": 4, "n_layers": 2, "d_ff": 64}
+    kept, again = (create(preset, vocab_size=17, **small) for _ in range(2))
+    recompute_blocks(again, named=preset)
+    for model in (kept, again):
+        model.losses(batch.tokens, batch.targets, documents=batch.documents).sum().backward()
+    for one, other in zip(kept.parameters(), again.parameters(), strict=True):
+        assert (one.grad is None and other.grad is None) or torch.equal(one.grad, other.grad)
 
 
 def test_the_gradient_is_that_of_the_mean_over_scored_tokens() -> None:

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -33,6 +33,9 @@ def train(
     limit_examples: Annotated[int | None, Parameter(help="Use only the first so many documents.")] = None,
     gpt2_dir: Gpt2Dir = None,
     compile: Annotated[bool | None, Parameter(help="Pass the step through torch.compile.")] = None,
+    track: Annotated[
+        Literal["none", "tensorboard"] | None, Parameter(help="Event files for TensorBoard, in the run's folder.")
+    ] = None,
     config: Annotated[Path | None, Parameter(help="YAML file of settings; flags win over it.")] = None,
     resume: Annotated[str | None, Parameter(help="Go on with a run: its folder, its name, or `last`.")] = None,
     name: Annotated[str | None, Parameter(help="The run's name. [default: model and data]")] = None,
@@ -53,7 +56,7 @@ def train(
     use_gpt2_dir(gpt2_dir)
     given = settings_given(
         set_, steps=steps, tokens=tokens, batch_size=batch_size, context_length=context_length, lr=lr, tokenizer=tokenizer,
-        compact_vocab=compact_vocab, input_dir=input_dir, limit_examples=limit_examples, compile=compile, name=name,
+        compact_vocab=compact_vocab, input_dir=input_dir, limit_examples=limit_examples, compile=compile, track=track, name=name,
         seed=seed, out=out, data=data_of(data, input_dir) if data or input_dir else None,
     )  # fmt: skip
     earlier: Run | None = None

@@ -80,6 +80,9 @@ class TrainingSettings(Section):
     )
     batch_size: int = Field(8, ge=1, description="rows in one optimizer step, over all devices and pieces together")
     accumulate: int = Field(1, ge=1, description="pieces that a step's rows are cut into; the gradient stays the same")
+    recompute: bool = Field(
+        False, description="compute each block's activations again in the backward pass instead of keeping them"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="type of the matrix products")
     compile: bool = Field(False, description="pass the training step through torch.compile")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
@@ -95,6 +98,9 @@ class TrainingSettings(Section):
     sample_tokens: int = Field(48, ge=0, description="new tokens in a sample; 0: no samples")
     checkpoint_every: int = Field(0, ge=0, description="steps between checkpoints; 0: only at the end")
     keep: int = Field(2, ge=1, description="newest checkpoints kept, beside the best one")
+    track: Literal["none", "tensorboard"] = Field(
+        "none", description="event files beside metrics.jsonl, for TensorBoard"
+    )
     patience: int = Field(0, ge=0, description="stop after so many evaluations without improvement; 0: never")
 
 

@@ -19,12 +19,13 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from picolab.data.batch import Rows
-from picolab.errors import BadInput, BadSetting
+from picolab.errors import BadInput, BadSetting, Lost
+from picolab.train.recompute import blocks_of
 
 R = TypeVar("R", bound=Rows)
 
@@ -74,17 +75,24 @@ class World:
         """Whether this process writes, reports and saves."""
         return self.rank == 0
 
-    def wrap(self, model: nn.Module, objective: Objective, strategy: Literal["ddp", "fsdp"]) -> nn.Module:
-        """The trainee, its gradients averaged over the world; with fsdp, `model` itself is sharded in place."""
+    def wrap(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        strategy: Literal["ddp", "fsdp"],
+        dtype: torch.dtype = torch.float32,
+    ) -> nn.Module:
+        """The trainee, its gradients averaged over the world; with fsdp, `model` itself is sharded in place.
+
+        Then blocks are gathered in the type of the products, `dtype`: autocast would keep a copy of every matrix.
+        """
         trainee = Trainee(model, objective)
         if self.size == 1:
             return trainee
         if strategy == "ddp":
             return DistributedDataParallel(trainee, device_ids=[self.device] if self.device.type == "cuda" else None)
-        for module in list(model.modules()):
-            if isinstance(module, nn.ModuleList):
-                for block in module:
-                    fully_shard(block)
+        for block in blocks_of(model):
+            fully_shard(block, mp_policy=_gathered_in(dtype))
         fully_shard(model)
         register_fsdp_forward_method(model, "losses")
         # Losses are a view of a longer vector. The warning is for those who add to such a view in place; nobody does.
@@ -92,12 +100,26 @@ class World:
         return trainee
 
     def synchronising(self, trainee: nn.Module, wanted: bool) -> AbstractContextManager[object]:
-        """Whether the gradients of the backward pass inside are averaged: only once a step, after its last piece."""
+        """Whether the gradients of the backward pass inside are averaged: with ddp once a step, after its last piece.
+
+        With fsdp after every piece: gradients that wait for their average are whole, and who shards a model has no room for them.
+        """
         if isinstance(trainee, DistributedDataParallel) and not wanted:
             return trainee.no_sync()
-        if isinstance(trainee, Trainee) and isinstance(trainee.model, FSDPModule):
-            trainee.model.set_requires_gradient_sync(wanted)
         return nullcontext()
+
+    @contextmanager
+    def noticing_loss(self) -> Iterator[None]:
+        """What a backend says when another process has died, as one sentence."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not (isinstance(error, dist.DistError) or "gloo/transport" in str(error)):
+                raise
+            raise Lost(
+                f"process {self.rank} of {self.size} waited for another that is gone",
+                hint="torchrun says which one and how it ended; go on from the last checkpoint with --resume",
+            ) from error
 
     def rows(self, batch: R) -> R:
         """This process's rows of a step's batch."""
@@ -132,6 +154,13 @@ class World:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+
+def _gathered_in(dtype: torch.dtype) -> MixedPrecisionPolicy:
+    """Parameters travel in the products' type, their gradients are added up in float32; the stream stays as it is."""
+    if dtype == torch.float32:
+        return MixedPrecisionPolicy()
+    return MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 @contextmanager

@@ -32,11 +32,13 @@ from picolab.train.events import Counting, Estimate, Event, Reading, Reason
 from picolab.train.interruptions import Interruptions
 from picolab.train.optimizers import adamw, load_optimizer_state, optimizer_state
 from picolab.train.precision import COUNTING, Precision, choose
+from picolab.train.recompute import recompute_blocks
 from picolab.train.record import Record, Report, counts
 from picolab.train.schedules import Cosine
 from picolab.train.setup import next_token_task
 from picolab.train.step import Stepper
 from picolab.train.task import Task, TaskOf
+from picolab.train.track import check_tracking
 
 RECENT_STEPS = 20
 """How many steps the ETA looks back: enough for a steady figure, few enough to follow the machine."""
@@ -58,6 +60,7 @@ def train(
     An interrupted run comes back as one whose `status` is `interrupted`; a run whose numbers went bad raises `Diverged`.
     Under torchrun every process calls this; the first one writes and reports.
     """
+    check_tracking(settings.training.track)
     with joined(settings.training.device) as world:
         precision = choose(settings.training.dtype, world.device)
         tell = report if report is not None and world.first else _ignore
@@ -118,7 +121,8 @@ class _Training:
             kept = self._restore() if resumed else None
             self.record.start_clock(self.progress.seconds)
             self.record.opened(self.progress.step, resumed=kept is not None)
-            reason = self._count() if counts(self.task) else self._descend(kept)
+            with self.world.noticing_loss():
+                reason = self._count() if counts(self.task) else self._descend(kept)
         except Diverged as error:
             self._stopped("diverged", str(error))
             raise
@@ -273,7 +277,9 @@ class _Training:
     def _stepper(self) -> Stepper:
         task, s, device = self.task, self.task.settings, self.world.device
         task.model.to(device)
-        trainee = self.world.wrap(task.model, task.objective, s.training.strategy)
+        if s.training.recompute:
+            recompute_blocks(task.model, named=s.model.preset)
+        trainee = self.world.wrap(task.model, task.objective, s.training.strategy, self.precision.dtype)
         if s.training.compile:
             trainee.compile()
         assert s.optimizer.min_lr is not None and s.optimizer.warmup is not None  # the task settled them

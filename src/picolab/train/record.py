@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from picolab.measure.loss import Evaluation
 from picolab.measure.memory import resident_bytes
@@ -23,6 +23,7 @@ from picolab.train.optimizers import decay_groups
 from picolab.train.precision import Precision
 from picolab.train.step import Taken
 from picolab.train.task import Task
+from picolab.train.track import Nobody, Tracker, tracker_of
 
 Report = Callable[[Event], None]
 
@@ -37,6 +38,7 @@ class Record:
     precision: Precision
     report: Report
     clock_began: float = 0.0
+    tracker: Tracker = field(default_factory=Nobody)
 
     def seconds(self) -> float:
         """The run's clock: training, evaluations and checkpoints of all its processes in turn, pauses left out."""
@@ -50,6 +52,7 @@ class Record:
         if not self.world.first:
             return
         task, settings = self.task, self.task.settings
+        self.tracker = tracker_of(settings.training.track, self.run.path, step=step if resumed else -1)
         counted = count_parameters(task.model)
         groups = [] if counts(task) else decay_groups(task.model, settings.optimizer.weight_decay)
         self.run.write_settings(settings)
@@ -112,7 +115,9 @@ class Record:
             **(evaluation.figures if evaluation is not None else {}),
         }
         if self.world.first:
-            self.run.append_metrics({name: value for name, value in row.items() if value is not None})
+            measured = {name: value for name, value in row.items() if value is not None}
+            self.run.append_metrics(measured)
+            self.tracker.row(measured)
 
     def stepped(self, progress: Progress, taken: Taken, *, tokens_per_second: float, eta_seconds: float) -> None:
         self.report(
@@ -155,6 +160,7 @@ class Record:
         """How it ended and how to go on. The event comes first: on a full disk the files may refuse."""
         if not self.world.first:
             return
+        self.tracker.close()
         status = "finished" if reason == "early stop" else reason
         go_on = None if status == "finished" else f"picolab train --resume {self.run.path}"
         seconds = self.seconds()
