@@ -1,0 +1,269 @@
+"""How fast do models train, read and write here, and how near to what this machine can do? Models take turns.
+
+    for each work:  set up and warm all up  ->  A B C limits | A B C limits | ..  ->  rows beside what the machine reached meanwhile
+
+Each turn is a few units of work, as many as the time asked for allows; a machine that drifts drifts for all. Before anything
+is set up, what it will hold is compared with the memory that is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+import torch
+
+from picolab.compare.arms import arm_of
+from picolab.compare.bench_fits import check_fits
+from picolab.compare.bench_result import Bench, Facts, Measured, Row, Skipped, rows_of
+from picolab.compare.bench_work import NoSuchWork, Shape, What, Work, work_of
+from picolab.errors import BadInput, BadSetting, UnknownName
+from picolab.measure.limits import Limits, Sizes, limits
+from picolab.measure.memory import PeakMemory
+from picolab.runs import machine, names
+from picolab.runs.reference import open_reference
+from picolab.train.distributed import pick_device
+from picolab.weights.kept import PLAIN, form_of
+from picolab.zoo import ARCHITECTURES, PRESETS, create
+
+WHAT: tuple[What, ...] = get_args(What)
+TRAINABLE = ("float32", "bfloat16")
+WARM_UP = 2
+"""Units before the clock counts: the first pays for what happens once."""
+
+
+def works(words: str) -> tuple[What, ...]:
+    """The works that `all`, or names divided by commas, mean, in their order."""
+    named = [word.strip() for word in words.split(",")]
+    for word in named:
+        if word not in (*WHAT, "all"):
+            raise UnknownName("work", word, {*WHAT, "all"})
+    return tuple(what for what in WHAT if what in named or "all" in named)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What to measure. `seconds` is for one model at one work, over all its rounds; `sizes` are those by which the
+    machine's limits are measured."""
+
+    models: tuple[str, ...]
+    what: tuple[What, ...] = WHAT
+    batch_size: int = 8
+    length: int = 128
+    seconds: float = 5.0
+    rounds: int = 7
+    threads: int | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    compiled: bool = False
+    vocab_size: int | None = None
+    seed: int = 0
+    sizes: Sizes | None = None
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise BadInput("no model is given", hint="picolab bench MODEL ..; `picolab ls` lists presets")
+        for name, least in (("batch_size", 1), ("length", 2), ("rounds", 1), ("threads", 1), ("vocab_size", 2)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                flag = name.replace("_", "-")
+                raise BadSetting(f"`{name}` is {value}, and {least} is the least", hint=f"--{flag} {max(8, least)}")
+        if not 0 < self.seconds < float("inf"):
+            raise BadSetting(
+                f"`seconds` is {self.seconds:g}, no time to measure in", hint="--seconds 5 gives a steady figure"
+            )
+        if form_of(self.dtype) not in TRAINABLE and self.what == ("train",):
+            raise BadSetting(f"no model is trained in {self.dtype}", hint=f"--dtype {' or '.join(TRAINABLE)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """A sentence about how far it is; `lasting` ones are worth a line, the others only a moment on a terminal."""
+
+    says: str
+    lasting: bool = False
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A model of the table: its name there, the reference it came from, and settings of its own where it is a preset."""
+
+    name: str
+    reference: str
+    fields: dict[str, Any]
+
+
+def bench(asked: Asked, report: Report = lambda progress: None) -> Bench:
+    """Measure; Ctrl-C ends it early, with what there is."""
+    device = pick_device(asked.device)
+    contenders = _contenders(asked)
+    check_fits(asked, contenders, device)
+    if asked.vocab_size is not None and not any(c.reference in PRESETS for c in contenders):
+        raise BadInput("`vocab_size` is for presets, and none is given", hint="a saved model has its own: leave it out")
+    measuring = _Measuring(asked, contenders, device, report)
+    interrupted = False
+    with _threads(asked.threads):
+        facts = {**asdict(asked), "device": str(device), "threads": torch.get_num_threads()}
+        try:
+            measuring.all()
+        except KeyboardInterrupt:
+            interrupted = True
+    return Bench(
+        asked=facts,
+        machine=machine.describe(),
+        limits=measuring.limits,
+        rows=tuple(measuring.rows()),
+        skipped=tuple(measuring.skipped),
+        interrupted=interrupted,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A model's turn in every round: so many units of its work, about as long as the others'."""
+
+    measured: Measured
+    work: Work
+    unit_seconds: float
+
+    def units(self, seconds: float) -> int:
+        return max(1, round(seconds / self.unit_seconds))
+
+    def take(self, seconds: float) -> None:
+        """Work for about so long; a round is the mean of a unit."""
+        units = self.units(seconds)
+        if units > 1:
+            self.work()  # what a neighbour pushed out of the processor's cache comes back uncounted
+        done = [self.work() for _ in range(units)]
+        self.measured.rounds.append({stage: sum(d[stage] for d in done) / units for stage in self.work.stages})
+
+    def lasts(self, seconds: float) -> float:
+        units = self.units(seconds)
+        return (units + (units > 1)) * self.unit_seconds
+
+
+class _Measuring:
+    """How far a benchmark has come."""
+
+    def __init__(self, asked: Asked, contenders: Sequence[Contender], device: torch.device, report: Report) -> None:
+        self.asked, self.contenders, self.device, self.report = asked, contenders, device, report
+        self.limits: Limits | None = None
+        self.skipped: list[Skipped] = []
+        self._measured: list[Measured] = []
+
+    def rows(self) -> Iterator[Row]:
+        """Of everything that has a round, against what the machine reached in the whole time."""
+        for what in self.asked.what if self.limits is not None else ():
+            assert self.limits is not None
+            yield from rows_of([one for one in self._measured if one.what == what], self.limits)
+
+    def all(self) -> None:
+        """Each work in turn; its models are let go before the next one's are made."""
+        self._look_at_machine()
+        self._wake()
+        for what in self.asked.what:
+            self._take_turns(what, self._set_up(what))
+
+    def _wake(self) -> None:
+        """Do every work once with a tiny model: what torch loads for that is nobody's memory."""
+        shape = Shape(batch_size=1, length=4, dtype="float32", device=self.device, compiled=False, seed=0)
+        for what in self.asked.what:
+            tiny = create("softmax-pico", vocab_size=8, d_model=8, n_heads=1, n_layers=1, d_ff=8)
+            work_of(what, tiny.to(self.device), shape)()
+
+    def _set_up(self, what: What) -> list[Turn]:
+        turns = []
+        for contender in self.contenders:
+            self.report(Progress(says=f"{what}: warming {contender.name} up"))
+            if what == "train" and self.asked.dtype not in TRAINABLE:
+                self._skip(contender, what, f"no model is trained in {self.asked.dtype}")
+                continue
+            try:
+                turns.append(self._warmed(contender, what))
+            except NoSuchWork as error:
+                self._skip(contender, what, str(error))
+        self._measured += [turn.measured for turn in turns]
+        return turns
+
+    def _warmed(self, contender: Contender, what: What) -> Turn:
+        a = self.asked
+        shape = Shape(
+            batch_size=a.batch_size,
+            length=a.length,
+            dtype=a.dtype,
+            device=self.device,
+            compiled=a.compiled,
+            seed=a.seed,
+        )
+        with PeakMemory() as memory:
+            opened = open_reference(
+                contender.reference, seed=a.seed, dtype="float32" if what == "train" else a.dtype, **contender.fields
+            )
+            work = work_of(what, opened.model.to(self.device), shape)
+            seconds = [sum(work().values()) for _ in range(WARM_UP)]
+        measured = Measured(
+            name=contender.name,
+            source=opened.source,
+            what=what,
+            facts=Facts.of(work),
+            peak_bytes=memory.extra_bytes,
+        )
+        return Turn(measured, work, seconds[-1])
+
+    def _skip(self, contender: Contender, what: What, says: str) -> None:
+        self.skipped.append(Skipped(model=contender.name, what=what, says=says))
+
+    def _take_turns(self, what: What, turns: Sequence[Turn]) -> None:
+        if not turns:
+            return
+        rounds, seconds = self.asked.rounds, self.asked.seconds / self.asked.rounds
+        lasts = rounds * sum(turn.lasts(seconds) for turn in turns)
+        says = f"{what}: {_count(len(turns), 'model')}, {_count(rounds, 'round')}, about {lasts:.0f} s"
+        self.report(Progress(says=says, lasting=True))
+        for number in range(1, rounds + 1):
+            for turn in turns:
+                self.report(Progress(says=f"{what}: round {number} of {rounds}, {turn.measured.name}"))
+                turn.take(seconds)
+            self._look_at_machine()
+
+    def _look_at_machine(self) -> None:
+        dtype = PLAIN.get(self.asked.dtype, torch.float32)
+        now = limits(dtype, self.device, self.asked.sizes)
+        self.limits = now if self.limits is None else self.limits.best(now)
+
+
+def _contenders(asked: Asked) -> list[Contender]:
+    """Every word as a model, each under a name of its own."""
+    found: list[Contender] = []
+    for word in asked.models:
+        base = word.partition(":")[0]
+        name, reference, fields = word, word, {}
+        if base in PRESETS or ("=" in base and base.rpartition("=")[2] in PRESETS):
+            arm = arm_of(word)
+            name, reference = arm.name, arm.preset
+            fields = {field: names.scalar(value) for field, value in arm.fields.items()}
+            chosen = PRESETS[reference]
+            own = ARCHITECTURES[chosen.architecture].config(**chosen.settings).vocab_size
+            fields.setdefault("vocab_size", asked.vocab_size or own)
+        times = sum(other.name == name or other.name.startswith(f"{name} #") for other in found)
+        found.append(Contender(f"{name} #{times + 1}" if times else name, reference, fields))
+    return found
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+@contextmanager
+def _threads(wanted: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
