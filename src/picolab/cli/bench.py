@@ -46,6 +46,9 @@ def bench(
     faster in every round. The text is random tokens, every row one document.
     Ctrl-C shows what has been measured.
     """
+    from rich.live import Live
+    from rich.text import Text
+
     from picolab.cli.bench_show import show
     from picolab.compare.bench import Asked, Progress, works
     from picolab.compare.bench import bench as measure
@@ -66,13 +69,14 @@ def bench(
         seed=seed,
     )
     words = console.progress()
-    with words.status("looking at the machine") as status:
+    # Nothing moves by itself: a spinner would take its share of the processor that is measured.
+    with Live(console=words, auto_refresh=False, transient=True) as live:
 
         def report(progress: Progress) -> None:
             if progress.lasting:
                 words.print(progress.says, style="dim", soft_wrap=True)
-            else:
-                status.update(progress.says)
+            elif words.is_terminal:
+                live.update(Text(progress.says, style="dim"), refresh=True)
 
         result = measure(asked, report)
     if out is not None:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 STAGES = {"data": "data", "forward": "forward", "loss": "loss", "backward": "backward", "optimizer": "optim."}
 
 LIMITS = {
-    "train": "arithmetic a second, of what a matrix product reaches; of copy: AdamW's bytes a second, of what a copy moves",
-    "prefill": "arithmetic a second, of what a matrix product reaches",
-    "decode": "bytes of weights and cache read a second, of what a sum reads",
+    "train": "of a matrix product's FLOP/s; of copy: AdamW's, of a copy's bytes/s",
+    "prefill": "of a matrix product's FLOP/s",
+    "decode": "bytes of weights and cache, of those a plain sum reads a second",
 }
 
 
@@ -55,7 +55,7 @@ def show(bench: Bench) -> None:
     if limits is not None:
         console.show(
             Text(
-                f"this machine meanwhile: {limits.products / 1e9:,.0f} GFLOP/s of {limits.dtype} products, "
+                f"this machine: {limits.products / 1e9:,.0f} GFLOP/s of {limits.dtype} products, "
                 f"copies {limits.copy / 1e9:.1f} GB/s, reads {limits.read / 1e9:.1f} GB/s",
                 style="dim",
             )
@@ -117,6 +117,11 @@ def _products(row: Row) -> list[str]:
 
 def _say_what_is_alike(rows: Sequence[Row]) -> None:
     """Every pair that the rounds do not tell apart, each model with those after it."""
+    from picolab.compare.bench_result import ENOUGH_ROUNDS
+
+    if len(rows) > 1 and min(row.rounds for row in rows) < ENOUGH_ROUNDS:
+        console.show(Text(f"~ fewer than {ENOUGH_ROUNDS} rounds tell nothing apart", style="dim"))
+        return
     place = {row.model: at for at, row in enumerate(rows)}
     for row in rows:
         later = [name for name in row.same_as if place[name] > place[row.model]]

@@ -30,6 +30,10 @@ from picolab.zoo import ARCHITECTURES, PRESETS, create
 
 WHAT: tuple[What, ...] = get_args(What)
 TRAINABLE = ("float32", "bfloat16")
+TINY: dict[str, dict[str, Any]] = {
+    "softmax-pico": {"vocab_size": 8, "d_model": 8, "n_heads": 1, "n_layers": 1, "d_ff": 8},
+    "lstm": {"vocab_size": 8, "d_model": 8, "hidden": 8},
+}
 WARM_UP = 2
 """Units before the clock counts: the first pays for what happens once."""
 
@@ -170,11 +174,11 @@ class _Measuring:
             self._take_turns(what, self._set_up(what))
 
     def _wake(self) -> None:
-        """Do every work once with a tiny model: what torch loads for that is nobody's memory."""
+        """Do every work once with tiny models: what torch loads for that is nobody's memory."""
         shape = Shape(batch_size=1, length=4, dtype="float32", device=self.device, compiled=False, seed=0)
         for what in self.asked.what:
-            tiny = create("softmax-pico", vocab_size=8, d_model=8, n_heads=1, n_layers=1, d_ff=8)
-            work_of(what, tiny.to(self.device), shape)()
+            for preset, fields in TINY.items():
+                work_of(what, create(preset, **fields).to(self.device), shape)()
 
     def _set_up(self, what: What) -> list[Turn]:
         turns = []

@@ -140,7 +140,7 @@ class Counting(Work):
     """A model that counts learns from all its rows in one go."""
 
     stages = ("data", "count")
-    notes = ("it counts: there is no forward, loss, backward or optimizer, and no arithmetic to hold against a limit",)
+    notes = ("it counts: no forward, loss, backward or optimizer, no products to hold against a limit",)
 
     def __init__(self, model: LanguageModel, shape: Shape) -> None:
         self.model = model
@@ -284,8 +284,9 @@ def _reading_notes(model: LanguageModel) -> tuple[str, ...]:
 
 
 MEMORIES = {
-    "ngram": ("it looks counts up: no weights are read through, and there is no cache but the newest tokens",),
-    "kgram": ("it has no cache of keys and values: it remembers its newest tokens, whatever the length",),
-    "lstm": ("it has no cache of keys and values: it remembers one state, whatever the length",),
-    "linear": ("it has no cache of keys and values: it remembers one matrix a head, whatever the length",),
+    "ngram": ("it looks counts up: no weights are read through, no keys and values are kept",),
+    "kgram": ("no keys and values are kept: its newest tokens are all it reads",),
+    "lstm": ("no keys and values are kept, but one state, whatever the length",),
+    "linear": ("no keys and values are kept, but one matrix a head, whatever the length",),
 }
+"""By architecture, where it is not attention over all that was read."""
