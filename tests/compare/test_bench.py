@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from picolab.compare.bench import Asked, Progress, bench, works
+from picolab.compare.bench import Asked, Contender, Progress, bench, works
+from picolab.compare.bench_fits import _need, _sketch
 from picolab.compare.bench_result import Facts, Measured, rows_of, told_apart
 from picolab.compare.bench_work import Decode, Prefill, Shape, Training, Work
 from picolab.errors import BadSetting, PicolabError, UnknownName
@@ -18,6 +19,7 @@ from picolab.measure.arithmetic import arithmetic_of
 from picolab.measure.limits import Limits, Sizes
 from picolab.models.contract import LanguageModel
 from picolab.objectives.next_token import next_token
+from picolab.runs.reference import load_plan
 from picolab.runs.settings import Settings
 from picolab.train.optimizers import adamw
 from picolab.weights.checkpoint import save_model
@@ -346,18 +348,34 @@ def test_what_cannot_be_is_refused(words: list[str], changed: dict[str, Any], me
     assert refused.value.hint
 
 
-def test_what_does_not_fit_is_refused_with_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("preset", "lanes"),
+    [
+        ("mingpt", 6 * (384 + 384 + 384 + 1536)),
+        ("lstm", 128 + 4 * 256 + 256),
+    ],  # what enters matrices, and an LSTM's gates
+)
+def test_what_does_not_fit_is_refused_with_the_arithmetic(
+    preset: str, lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("picolab.compare.bench_fits.free_memory", lambda: 1_000_000_000)
-    count = sum(p.numel() for p in create("mingpt", vocab_size=31).parameters())
+    held = 16 * sum(p.numel() for p in create(preset, vocab_size=31).parameters())
     with pytest.raises(BadSetting) as refused:
-        bench(asked("lstm", "mingpt", batch_size=1_000, length=256))
-    lanes = 6 * (384 + 384 + 384 + 1536)  # what enters the four matrices of each block
-    assert str(refused.value).startswith("train needs at least ")
-    assert (
-        f"for `mingpt`: {count:,} parameters in {16 * count / 1e9:.2f} GB, and 1,000 x 256 tokens of {4 * lanes:,} bytes"
-        in str(refused.value)
-    )
-    assert str(refused.value).endswith("; 1.00 GB are free")
+        bench(asked("kgram-embed", preset, batch_size=1_000, length=256))
+    says = str(refused.value)
+    assert says.startswith("train needs at least ")
+    assert f"of it {(held + 256_000 * 4 * lanes) / 1e9:.2f} GB for `{preset}`: {held // 16:,} parameters in " in says
+    assert f", and 1,000 x 256 tokens of {4 * lanes:,} bytes; 1.00 GB are free" in says
+
+
+def test_what_is_said_to_be_needed_is_no_more_than_what_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a model large enough for a peak that is not noise: 10 MB of weights, four times that in training."""
+    monkeypatch.undo()  # memory that other tests freed is given back first
+    contender = Contender("lstm", "lstm", {"vocab_size": 8192})
+    result = bench(asked("lstm", vocab_size=8192, batch_size=4, length=64, what=("train",)))
+    need = _need("train", asked("lstm"), contender, load_plan("lstm", vocab_size=8192), _sketch(contender))
+    least = need.own_bytes + 4 * 64 * need.token_bytes
+    assert least < result.rows[0].peak_bytes < 2 * least
 
 
 def test_works_are_named_one_by_one_or_all() -> None:
