@@ -239,17 +239,15 @@ def test_few_rounds_tell_nothing_apart() -> None:
     assert told_apart([2, 2, 2, 2, 2], [1, 1, 1, 1, 1])
 
 
-def test_a_model_slowed_down_is_told_apart_and_its_twin_is_not_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_are_taken_by_all_and_a_model_slowed_down_is_slow_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
     from picolab.models.lstm import LSTM
 
     monkeypatch.setattr(LSTM, "features", slowed(LSTM.features))
     result = bench(asked("softmax-pico:d_model=16", "softmax-pico:d_model=16", "lstm", what=("prefill",), rounds=5))
     assert [row.model for row in result.rows] == ["softmax-pico:d_model=16", "softmax-pico:d_model=16 #2", "lstm"]
-    slow = result.rows[2]
-    assert slow.told_apart is True
-    assert slow.ratio is not None and slow.ratio < 0.9
-    assert slow.same_as == ()
     assert [row.rounds for row in result.rows] == [5, 5, 5]
+    assert result.rows[2].high <= 16 / NAP
+    assert max(row.high for row in result.rows[:2]) > 16 / NAP
 
 
 # Everything that has a name.
