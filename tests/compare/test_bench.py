@@ -279,6 +279,7 @@ def test_every_preset_trains_reads_and_writes() -> None:
 def test_weights_may_be_kept_in_halves() -> None:
     words = [f"{name}:d_model=16,n_layers=1,d_ff=16,n_heads=2" for name in ("counted-pico", "gpt-oss")]
     rows = bench(asked(*words, dtype="bfloat16")).rows
+    assert len(bench(asked("ngram", dtype="bfloat16", what=("decode",))).rows) == 1  # counts have one form
     whole = bench(asked(*words)).rows
     assert [row.what for row in rows] == ["train", "train", "prefill", "prefill", "decode", "decode"]
     assert rows[4].bytes_per_token == pytest.approx(whole[4].bytes_per_token / 2)
@@ -369,7 +370,7 @@ def test_what_does_not_fit_is_refused_with_the_arithmetic(
 def test_what_is_said_to_be_needed_is_no_more_than_what_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a model large enough for a peak that is not noise: 10 MB of weights, four times that in training."""
     monkeypatch.undo()  # memory that other tests freed is given back first
-    contender = Contender("lstm", "lstm", {"vocab_size": 8192})
+    contender = Contender("lstm", "lstm", "float32", {"vocab_size": 8192})
     result = bench(asked("lstm", vocab_size=8192, batch_size=4, length=64, what=("train",)))
     need = _need("train", asked("lstm"), contender, load_plan("lstm", vocab_size=8192), _sketch(contender))
     least = need.own_bytes + 4 * 64 * need.token_bytes

@@ -95,10 +95,12 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A model of the table: its name there, the reference it came from, and settings of its own where it is a preset."""
+    """A model of the table: its name there, the reference it came from, the form of its weights, and settings of its own where it
+    is a preset."""
 
     name: str
     reference: str
+    form: str
     fields: dict[str, Any]
 
 
@@ -206,7 +208,10 @@ class _Measuring:
         )
         with PeakMemory() as memory:
             opened = open_reference(
-                contender.reference, seed=a.seed, dtype="float32" if what == "train" else a.dtype, **contender.fields
+                contender.reference,
+                seed=a.seed,
+                dtype="float32" if what == "train" else contender.form,
+                **contender.fields,
             )
             work = work_of(what, opened.model.to(self.device), shape)
             seconds = [sum(work().values()) for _ in range(WARM_UP)]
@@ -246,16 +251,19 @@ def _contenders(asked: Asked) -> list[Contender]:
     found: list[Contender] = []
     for word in asked.models:
         base = word.partition(":")[0]
-        name, reference, fields = word, word, {}
+        name, reference, form, fields = word, word, asked.dtype, {}
         if base in PRESETS or ("=" in base and base.rpartition("=")[2] in PRESETS):
             arm = arm_of(word)
             name, reference = arm.name, arm.preset
             fields = {field: names.scalar(value) for field, value in arm.fields.items()}
             chosen = PRESETS[reference]
-            own = ARCHITECTURES[chosen.architecture].config(**chosen.settings).vocab_size
+            architecture = ARCHITECTURES[chosen.architecture]
+            own = architecture.config(**chosen.settings).vocab_size
+            if hasattr(architecture.model, "estimate"):  # it counts: whole numbers have no other form
+                form = "float32"
             fields.setdefault("vocab_size", asked.vocab_size or own)
         times = sum(other.name == name or other.name.startswith(f"{name} #") for other in found)
-        found.append(Contender(f"{name} #{times + 1}" if times else name, reference, fields))
+        found.append(Contender(f"{name} #{times + 1}" if times else name, reference, form, fields))
     return found
 
 

@@ -41,7 +41,7 @@ class Need:
 
 def check_fits(asked: Asked, contenders: Sequence[Contender], device: torch.device) -> None:
     """BadSetting, with the arithmetic, where the models cannot fit, and where a preset cannot read rows so long."""
-    plans = {c.name: load_plan(c.reference, asked.dtype, asked.length, **c.fields) for c in contenders}
+    plans = {c.name: load_plan(c.reference, c.form, asked.length, **c.fields) for c in contenders}
     sketches = {c.name: _sketch(c) for c in contenders if c.reference in PRESETS}
     for name, sketch in sketches.items():
         limit = reach(sketch)
