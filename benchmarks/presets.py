@@ -17,7 +17,8 @@ REFERENCE = "softmax-pico"
 
 
 def main() -> None:
-    from picolab.compare.bench import Asked, bench
+    from picolab.compare.bench import bench
+    from picolab.compare.bench_asked import Asked
     from picolab.zoo import PRESETS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from picolab.compare.bench import Asked, Contender, Progress, bench, works
+from picolab.compare.bench import Progress, bench
+from picolab.compare.bench_asked import Asked, Contender, works
 from picolab.compare.bench_fits import _need, _sketch
 from picolab.compare.bench_result import Facts, Measured, rows_of, told_apart
-from picolab.compare.bench_work import Decode, Prefill, Shape, Training, Work
+from picolab.compare.bench_text import Shape
+from picolab.compare.bench_work import Decode, Prefill, Training, Work
 from picolab.errors import BadSetting, PicolabError, UnknownName
 from picolab.measure.arithmetic import arithmetic_of
 from picolab.measure.limits import Limits, Sizes

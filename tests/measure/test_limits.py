@@ -21,6 +21,21 @@ def test_a_rate_is_work_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_rate(megabytes=2, tries=2) == 2 * 2**20 / 0.5
 
 
+def test_a_type_that_is_slow_is_not_asked_for_a_large_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def rate(dtype: torch.dtype, *, side: int, tries: int, device: torch.device) -> float:
+        asked.append(side)
+        return 1e9 if dtype == torch.float16 else 5e10 + side
+
+    monkeypatch.setattr("picolab.measure.limits.matrix_rate", rate)
+    sizes = Sizes(side=1024, megabytes=1)
+    assert limits(torch.float16, CPU, sizes).products == 1e9
+    assert asked == [256]
+    assert limits(torch.float32, CPU, sizes).products == 5e10 + 1024
+    assert asked == [256, 256, 1024]
+
+
 def test_the_better_of_two_measurements_is_kept() -> None:
     found = limits(torch.bfloat16, CPU, Sizes(side=16, megabytes=1))
     assert found.dtype == "bfloat16"

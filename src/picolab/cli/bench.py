@@ -50,8 +50,9 @@ def bench(
     from rich.text import Text
 
     from picolab.cli.bench_show import show
-    from picolab.compare.bench import Asked, Progress, works
+    from picolab.compare.bench import Progress
     from picolab.compare.bench import bench as measure
+    from picolab.compare.bench_asked import Asked, works
 
     use_gpt2_dir(gpt2_dir)
     asked = Asked(

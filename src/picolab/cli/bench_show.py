@@ -55,7 +55,7 @@ def show(bench: Bench) -> None:
     if limits is not None:
         console.show(
             Text(
-                f"this machine: {limits.products / 1e9:,.0f} GFLOP/s of {limits.dtype} products, "
+                f"this machine: {_rate(limits.products / 1e9)} GFLOP/s of {limits.dtype} products, "
                 f"copies {limits.copy / 1e9:.1f} GB/s, reads {limits.read / 1e9:.1f} GB/s",
                 style="dim",
             )
@@ -137,6 +137,10 @@ def _say_notes(rows: Sequence[Row]) -> None:
             notes.setdefault(note, []).append(row.model)
     for note, names in notes.items():
         console.show(Text(f"{', '.join(names)}: {note}", style="dim"))
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _share(value: float | None) -> str:

@@ -11,75 +11,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
-from picolab.compare.arms import arm_of
+from picolab.compare.bench_asked import TRAINABLE, Asked, Contender, contenders_of
 from picolab.compare.bench_fits import check_fits
 from picolab.compare.bench_result import Bench, Facts, Measured, Row, Skipped, rows_of
-from picolab.compare.bench_work import NoSuchWork, Shape, What, Work, work_of
-from picolab.errors import BadInput, BadSetting, UnknownName
-from picolab.measure.limits import Limits, Sizes, limits
+from picolab.compare.bench_text import Shape
+from picolab.compare.bench_work import NoSuchWork, What, Work, work_of
+from picolab.errors import BadInput
+from picolab.measure.limits import Limits, limits
 from picolab.measure.memory import PeakMemory
-from picolab.runs import machine, names
+from picolab.runs import machine
 from picolab.runs.reference import open_reference
 from picolab.train.distributed import pick_device
-from picolab.weights.kept import PLAIN, form_of
-from picolab.zoo import ARCHITECTURES, PRESETS, create
+from picolab.weights.kept import PLAIN
+from picolab.zoo import PRESETS, create
 
-WHAT: tuple[What, ...] = get_args(What)
-TRAINABLE = ("float32", "bfloat16")
 TINY: dict[str, dict[str, Any]] = {
     "softmax-pico": {"vocab_size": 8, "d_model": 8, "n_heads": 1, "n_layers": 1, "d_ff": 8},
     "lstm": {"vocab_size": 8, "d_model": 8, "hidden": 8},
 }
 WARM_UP = 2
 """Units before the clock counts: the first pays for what happens once."""
-
-
-def works(words: str) -> tuple[What, ...]:
-    """The works that `all`, or names divided by commas, mean, in their order."""
-    named = [word.strip() for word in words.split(",")]
-    for word in named:
-        if word not in (*WHAT, "all"):
-            raise UnknownName("work", word, {*WHAT, "all"})
-    return tuple(what for what in WHAT if what in named or "all" in named)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """What to measure. `seconds` is for one model at one work, over all its rounds; `sizes` are those by which the
-    machine's limits are measured."""
-
-    models: tuple[str, ...]
-    what: tuple[What, ...] = WHAT
-    batch_size: int = 8
-    length: int = 128
-    seconds: float = 5.0
-    rounds: int = 7
-    threads: int | None = None
-    device: str = "auto"
-    dtype: str = "float32"
-    compiled: bool = False
-    vocab_size: int | None = None
-    seed: int = 0
-    sizes: Sizes | None = None
-
-    def __post_init__(self) -> None:
-        if not self.models:
-            raise BadInput("no model is given", hint="picolab bench MODEL ..; `picolab ls` lists presets")
-        for name, least in (("batch_size", 1), ("length", 2), ("rounds", 1), ("threads", 1), ("vocab_size", 2)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                flag = name.replace("_", "-")
-                raise BadSetting(f"`{name}` is {value}, and {least} is the least", hint=f"--{flag} {max(8, least)}")
-        if not 0 < self.seconds < float("inf"):
-            raise BadSetting(
-                f"`seconds` is {self.seconds:g}, no time to measure in", hint="--seconds 5 gives a steady figure"
-            )
-        if form_of(self.dtype) not in TRAINABLE and self.what == ("train",):
-            raise BadSetting(f"no model is trained in {self.dtype}", hint=f"--dtype {' or '.join(TRAINABLE)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,21 +48,10 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A model of the table: its name there, the reference it came from, the form of its weights, and settings of its own where it
-    is a preset."""
-
-    name: str
-    reference: str
-    form: str
-    fields: dict[str, Any]
-
-
 def bench(asked: Asked, report: Report = lambda progress: None) -> Bench:
     """Measure; Ctrl-C ends it early, with what there is."""
     device = pick_device(asked.device)
-    contenders = _contenders(asked)
+    contenders = contenders_of(asked)
     check_fits(asked, contenders, device)
     if asked.vocab_size is not None and not any(c.reference in PRESETS for c in contenders):
         raise BadInput("`vocab_size` is for presets, and none is given", hint="a saved model has its own: leave it out")
@@ -244,27 +188,6 @@ class _Measuring:
         dtype = PLAIN.get(self.asked.dtype, torch.float32)
         now = limits(dtype, self.device, self.asked.sizes)
         self.limits = now if self.limits is None else self.limits.best(now)
-
-
-def _contenders(asked: Asked) -> list[Contender]:
-    """Every word as a model, each under a name of its own."""
-    found: list[Contender] = []
-    for word in asked.models:
-        base = word.partition(":")[0]
-        name, reference, form, fields = word, word, asked.dtype, {}
-        if base in PRESETS or ("=" in base and base.rpartition("=")[2] in PRESETS):
-            arm = arm_of(word)
-            name, reference = arm.name, arm.preset
-            fields = {field: names.scalar(value) for field, value in arm.fields.items()}
-            chosen = PRESETS[reference]
-            architecture = ARCHITECTURES[chosen.architecture]
-            own = architecture.config(**chosen.settings).vocab_size
-            if hasattr(architecture.model, "estimate"):  # it counts: whole numbers have no other form
-                form = "float32"
-            fields.setdefault("vocab_size", asked.vocab_size or own)
-        times = sum(other.name == name or other.name.startswith(f"{name} #") for other in found)
-        found.append(Contender(f"{name} #{times + 1}" if times else name, reference, form, fields))
-    return found
 
 
 def _count(count: int, noun: str) -> str:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from picolab.compare.bench_asked import Asked, Contender
 from picolab.errors import BadSetting
 from picolab.measure.parameters import count_parameters
 from picolab.models.contract import LanguageModel
@@ -24,9 +24,6 @@ from picolab.runs.reference import load_plan
 from picolab.sample.rows import reach
 from picolab.weights.plan import LoadPlan, free_memory
 from picolab.zoo import PRESETS, create
-
-if TYPE_CHECKING:
-    from picolab.compare.bench import Asked, Contender
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,18 @@ train     a step of `train/step.py` on packed rows       data, forward, loss, ba
           a model that counts: all its rows at once      data, count
 prefill   `generate` reading its prompts                 prefill
 decode    `generate` writing on after them               decode
-
-The tokens are drawn at random, and every row is one document as long as the row: each token looks at all before it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 
+from picolab.compare.bench_text import ROWS, Shape, loader_of, prompts_of
 from picolab.data.batch import Batch
-from picolab.data.loader import Loader
-from picolab.data.store import TokenStore
 from picolab.errors import BadInput
 from picolab.measure.arithmetic import arithmetic_of, cache_bytes, weight_bytes
 from picolab.measure.parameters import count_parameters
@@ -39,9 +34,6 @@ from picolab.train.task import Task
 
 What = Literal["train", "prefill", "decode"]
 
-ROWS = 64
-"""Rows of random text at least; then they come again in another order."""
-
 WRITTEN = 32
 """Tokens written after a prompt, where the length has room for both."""
 
@@ -49,18 +41,6 @@ LR = 1e-4
 """What is learned does not matter, only that nothing runs away."""
 
 GREEDY = Sampler(temperature=0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shape:
-    """How much at once, in which type, where."""
-
-    batch_size: int
-    length: int
-    dtype: str
-    device: torch.device
-    compiled: bool
-    seed: int
 
 
 class Work(ABC):
@@ -93,7 +73,7 @@ class Training(Work):
 
     def __init__(self, model: LanguageModel, shape: Shape) -> None:
         self.model, self.shape = model.train(), shape
-        self.loader = _loader(model, shape)
+        self.loader = loader_of(model, shape)
         self.tokens = shape.batch_size * shape.length
         self.watch = Stopwatch(shape.device)
         watch_head(model.head, self.watch.lap)
@@ -144,7 +124,7 @@ class Counting(Work):
 
     def __init__(self, model: LanguageModel, shape: Shape) -> None:
         self.model = model
-        self.loader = _loader(model, shape)
+        self.loader = loader_of(model, shape)
         self.batches = -(-ROWS // shape.batch_size)
         self.tokens = self.batches * shape.batch_size * shape.length
         self.watch = Stopwatch(shape.device)
@@ -165,7 +145,7 @@ class Prefill(Work):
 
     def __init__(self, model: LanguageModel, shape: Shape) -> None:
         self.model, self.shape = model.eval(), shape
-        self.prompts = _prompts(model, shape, shape.length)
+        self.prompts = prompts_of(model, shape, shape.length)
         self.tokens = shape.batch_size * shape.length
         self.notes = _reading_notes(model)
 
@@ -189,7 +169,7 @@ class Decode(Work):
         self.model, self.shape = model.eval(), shape
         self.steps = self.new = min(WRITTEN, shape.length // 2)
         self.past = shape.length - self.new
-        self.prompts = _prompts(model, shape, self.past)
+        self.prompts = prompts_of(model, shape, self.past)
         self.tokens = shape.batch_size * self.new
         self.notes = _reading_notes(model)
         self.step = _step(model, shape) if shape.compiled else None
@@ -235,7 +215,7 @@ def work_of(what: What, model: LanguageModel, shape: Shape) -> Work:
     if what == "train":
         return Counting(model, shape) if counts else Training(model, shape)
     if counts and not model.n_counts:  # a table without counts would answer at once
-        loader = _loader(model, shape)
+        loader = loader_of(model, shape)
         model.estimate([loader.batch(step) for step in range(-(-ROWS // shape.batch_size))])  # type: ignore[operator]
     return Prefill(model, shape) if what == "prefill" else Decode(model, shape)
 
@@ -244,30 +224,6 @@ def _step(model: LanguageModel, shape: Shape) -> Step:
     if not isinstance(model.new_cache(1, 1), KeyValueCache):
         raise NoSuchWork("its step cannot be compiled: what it remembers is not a list of keys and values")
     return Step(model, shape.batch_size, shape.length)
-
-
-def _loader(model: LanguageModel, shape: Shape) -> Loader:
-    """Rows of random tokens; the first of every row is the end-of-text token, here 0."""
-    rows = max(ROWS, shape.batch_size)
-    ids = _random(model, shape, (rows, shape.length))
-    ids[:, 0] = 0
-    store = TokenStore(
-        name="random tokens",
-        ids=np.append(ids.ravel(), 0).astype(np.uint32),
-        offsets=np.arange(rows + 1, dtype=np.int64) * shape.length,
-        bytes=np.full(rows, shape.length - 1, np.int64),
-        fill=0,
-    )
-    return Loader(store, batch_size=shape.batch_size, context_length=shape.length, seed=shape.seed)
-
-
-def _prompts(model: LanguageModel, shape: Shape, length: int) -> list[list[int]]:
-    rows: list[list[int]] = _random(model, shape, (shape.batch_size, length)).tolist()
-    return rows
-
-
-def _random(model: LanguageModel, shape: Shape, size: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.random.default_rng(shape.seed).integers(model.config.vocab_size, size=size)
 
 
 def _generate(model: LanguageModel, prompts: list[list[int]], new: int, meter: Meter) -> None:

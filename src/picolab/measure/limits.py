@@ -20,6 +20,10 @@ from picolab.measure.stopwatch import settle
 CPU = torch.device("cpu")
 
 
+SMALL, LONGEST = 256, 1.0
+"""A side tried first, and seconds: a processor without products in a type (float16 on most) would take many for a large one."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """FLOP/s of products in `dtype`, bytes/s of a copy (read and written together) and of reading."""
@@ -56,9 +60,12 @@ def sizes_for(device: torch.device) -> Sizes:
 def limits(dtype: torch.dtype, device: torch.device = CPU, sizes: Sizes | None = None) -> Limits:
     """All three, measured now with the threads torch has now."""
     s = sizes or sizes_for(device)
+    products = matrix_rate(dtype, side=min(s.side, SMALL), tries=s.tries, device=device)
+    if 2 * s.side**3 / products < LONGEST:
+        products = max(products, matrix_rate(dtype, side=s.side, tries=s.tries, device=device))
     return Limits(
         dtype=str(dtype).removeprefix("torch."),
-        products=matrix_rate(dtype, side=s.side, tries=s.tries, device=device),
+        products=products,
         copy=copy_rate(megabytes=s.megabytes, tries=s.tries, device=device),
         read=read_rate(megabytes=s.megabytes, tries=s.tries, device=device),
     )
