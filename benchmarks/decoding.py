@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -246,18 +245,14 @@ def export(size: str, folder: Path) -> int:
     return 4 * (sum(p.numel() for p in model.parameters()) - model.embedding.weight.numel())
 
 
-def sum_rate(threads: int, megabytes: int = 256) -> float:
+def sum_rate(threads: int) -> float:
     """Bytes/s a plain sum reads."""
     import torch
 
+    from picolab.measure.limits import read_rate
+
     torch.set_num_threads(threads)
-    x = torch.ones(megabytes * 2**18)
-    seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
-        x.sum()
-        seconds.append(time.perf_counter() - start)
-    return x.numel() * 4 / min(seconds)
+    return read_rate()
 
 
 if __name__ == "__main__":

@@ -16,13 +16,16 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 
 Worker = Callable[[], Iterator[None]]
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Columns and rows."""
 
 
 @dataclass(frozen=True)
@@ -94,36 +97,40 @@ def machine() -> dict[str, object]:
     }
 
 
-def matrix_rate(dtype: str, size: int = 2048) -> float:
+def matrix_rate(dtype: str) -> float:
     """FLOP/s of a square matrix product: what the machine can do at best."""
     import torch
 
-    a = torch.randn(size, size).to(getattr(torch, dtype))
-    best = min(_time(lambda: a @ a) for _ in range(9))
-    return 2 * size**3 / best
+    from picolab.measure import limits
+
+    return limits.matrix_rate(getattr(torch, dtype))
 
 
-def copy_rate(megabytes: int = 256) -> float:
+def copy_rate() -> float:
     """Bytes/s read and written by a plain copy."""
-    import torch
+    from picolab.measure import limits
 
-    a = torch.empty(megabytes * 2**20, dtype=torch.uint8)
-    b = torch.empty_like(a)
-    best = min(_time(lambda: b.copy_(a)) for _ in range(9))
-    return 2 * a.numel() / best
+    return limits.copy_rate()
 
 
 def finish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
     """Print the table and keep it for docs/benchmarks.md."""
-    result = {
-        "name": name,
-        "title": title,
-        "machine": machine(),
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "columns": list(columns),
-        "rows": [list(row) for row in rows],
-        "notes": list(notes),
-    }
+    finish_tables(name, title, {"": (columns, rows)}, notes)
+
+
+def finish_tables(name: str, title: str, tables: Mapping[str, Table], notes: Sequence[str]) -> None:
+    """The same for several tables under one title, each with a name of its own."""
+    result: dict[str, object] = {"name": name, "title": title, "machine": machine()}
+    result["command"] = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    made = [
+        {"name": name, "columns": list(columns), "rows": [list(row) for row in rows]}
+        for name, (columns, rows) in tables.items()
+    ]
+    if len(made) == 1:  # the table is the result
+        result |= {"columns": made[0]["columns"], "rows": made[0]["rows"]}
+    else:
+        result["tables"] = made
+    result["notes"] = list(notes)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if "--json" in sys.argv:
@@ -136,9 +143,13 @@ def render(result: dict) -> str:
     """One result as Markdown."""
     m = result["machine"]
     lines = [f"## {result['title']}", ""]
-    lines += ["| " + " | ".join(result["columns"]) + " |", "|" + "---|" * len(result["columns"])]
-    lines += ["| " + " | ".join(row) + " |" for row in result["rows"]]
-    lines += ["", *(f"* {note}" for note in result["notes"])]
+    for table in result.get("tables", [result]):
+        if table is not result:
+            lines += [f"### {table['name']}", ""]
+        lines += ["| " + " | ".join(table["columns"]) + " |", "|" + "---|" * len(table["columns"])]
+        lines += ["| " + " | ".join(row) + " |" for row in table["rows"]]
+        lines += [""]
+    lines += [f"* {note}" for note in result["notes"]]
     lines += [
         f"* measured {m['date']} on {m['cores']} cores of {m['processor']}, Python {m['python']}: `{result['command']}`"
     ]
@@ -151,12 +162,6 @@ def worker_arguments() -> list[str] | None:
     parser.add_argument("--worker", nargs="+")
     parser.add_argument("--json", action="store_true")
     return parser.parse_known_args()[0].worker
-
-
-def _time(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _cpuinfo() -> list[str]:

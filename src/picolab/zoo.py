@@ -96,13 +96,19 @@ PRESETS: dict[str, Preset] = {
 
 def create(preset: str, *, vocab_size: int | None = None, seed: int = 0, **settings: Any) -> LanguageModel:
     """A freshly initialised model of a preset, with settings of one's own; the same seed gives the same weights."""
-    if preset not in PRESETS:
-        raise UnknownName("preset", preset, PRESETS)
-    chosen = PRESETS[preset]
+    chosen = preset_of(preset, settings)
     given = {} if vocab_size is None else {"vocab_size": vocab_size}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(chosen.architecture, {**chosen.settings, **given, **settings})
+
+
+def preset_of(name: str, settings: Mapping[str, Any]) -> Preset:
+    """The preset of that name; refused, as changed settings of it are, before anything is done for it."""
+    if name not in PRESETS:
+        raise UnknownName("preset", name, PRESETS)
+    check_settings(PRESETS[name].architecture, settings)
+    return PRESETS[name]
 
 
 def build(architecture: str, settings: Mapping[str, Any]) -> LanguageModel:

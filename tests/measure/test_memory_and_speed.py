@@ -11,7 +11,7 @@ import torch
 from measure.test_loss import batch
 from picolab.errors import BadSetting
 from picolab.measure.memory import PeakMemory, resident_bytes
-from picolab.measure.speed import decode_speed, prefill_speed, training_speed
+from picolab.measure.speed import training_speed
 from picolab.zoo import create
 
 MIB = 2**20
@@ -48,17 +48,7 @@ def test_training_is_timed_on_a_copy() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("preset", ["kgram-embed", "lstm", "softmax-pico"])
-def test_reading_and_writing_are_timed_for_every_family(preset: str) -> None:
-    model = create(preset, vocab_size=31).train()
-    tokens = batch(3, 11).tokens
-    assert prefill_speed(model, tokens, repeats=2).tokens_per_second > 0
-    decode = decode_speed(model, tokens, new_tokens=5, repeats=2)
-    assert decode.tokens_per_second == pytest.approx(15 / decode.seconds)
-    assert model.training
-
-
 def test_no_repeats_give_no_figure() -> None:
     model = create("lstm", vocab_size=31)
     with pytest.raises(BadSetting, match=r"^repeats 0 is less than one$"):
-        prefill_speed(model, batch(1, 5).tokens, repeats=0)
+        training_speed(model, batch(1, 5), repeats=0)

@@ -30,6 +30,7 @@ VERBS: dict[str, str] = {
     "diff": "Say which line of mathematics is wrong, with proof.",
     "verify": "Run a model here and in another engine, and compare.",
     "plan": "Say what a training will take: memory, time, money, disk, and the commands.",
+    "bench": "Measure training, reading and writing of models against this machine's limits.",
     "count": "Count n-grams and skip-grams of a corpus, once and for all.",
     "data": "Look into a corpus: true shares, repeats, the first batch decoded.",
     "report": "Build the HTML page of a comparison, a study or a run again.",

@@ -128,7 +128,12 @@ class Attention(nn.Module):
     def forward(self, x: Stream, sight: Sight, turn: Rotation) -> Stream:
         q, k, v = (
             split_heads(part, self.n_heads)
-            for part in (self.q_proj(x) + self.q_bias, self.k_proj(x) + self.k_bias, self.v_proj(x))
+            for part in (
+                self.q_proj(x)
+                + self.q_bias.to(x.dtype),  # a buffer stays as it was made when weights are kept in halves
+                self.k_proj(x) + self.k_bias.to(x.dtype),
+                self.v_proj(x),
+            )
         )
         q, k, v = tap(self, "q", q), tap(self, "k", k), tap(self, "v", v)
         q, k = tap(self, "q_rope", rotate(q, turn)), tap(self, "k_rope", rotate(k, turn))

@@ -30,13 +30,11 @@ from picolab.train.distributed import World, joined
 from picolab.train.estimate import estimate
 from picolab.train.events import Counting, Estimate, Event, Reading, Reason
 from picolab.train.interruptions import Interruptions
-from picolab.train.optimizers import adamw, load_optimizer_state, optimizer_state
+from picolab.train.optimizers import load_optimizer_state, optimizer_state
 from picolab.train.precision import COUNTING, Precision, choose
-from picolab.train.recompute import recompute_blocks
 from picolab.train.record import Record, Report, counts
-from picolab.train.schedules import Cosine
 from picolab.train.setup import next_token_task
-from picolab.train.step import Stepper
+from picolab.train.step import Stepper, stepper_of
 from picolab.train.task import Task, TaskOf
 from picolab.train.track import check_tracking
 
@@ -143,7 +141,7 @@ class _Training:
 
     def _descend(self, kept: TrainingState | None) -> Reason:
         task, progress = self.task, self.progress
-        stepper = self._stepper()
+        stepper = stepper_of(task, self.world, self.precision)
         if kept is not None:
             load_optimizer_state(task.model, stepper.optimizer, kept.optimizer)
         self._start(stepper, resumed=kept is not None)
@@ -273,27 +271,6 @@ class _Training:
             checkpoints.point(run, last, state.progress)
         self.progress, self.saved_step = state.progress, last.step
         return state
-
-    def _stepper(self) -> Stepper:
-        task, s, device = self.task, self.task.settings, self.world.device
-        task.model.to(device)
-        if s.training.recompute:
-            recompute_blocks(task.model, named=s.model.preset)
-        trainee = self.world.wrap(task.model, task.objective, s.training.strategy, self.precision.dtype)
-        if s.training.compile:
-            trainee.compile()
-        assert s.optimizer.min_lr is not None and s.optimizer.warmup is not None  # the task settled them
-        return Stepper(
-            model=task.model,
-            trainee=trainee,
-            optimizer=adamw(task.model, s.optimizer),
-            schedule=Cosine(lr=s.optimizer.lr, min_lr=s.optimizer.min_lr, warmup=s.optimizer.warmup, steps=task.steps),
-            clip=s.optimizer.clip,
-            accumulate=s.training.accumulate,
-            precision=self.precision,
-            world=self.world,
-            seed=s.seed,
-        )
 
     def _start(self, stepper: Stepper | None, *, resumed: bool) -> None:
         """Judge the untrained model, measure a few steps, say what is coming."""

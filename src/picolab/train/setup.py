@@ -29,7 +29,7 @@ from picolab.objectives.next_token import next_token
 from picolab.runs.settings import Settings
 from picolab.text.tokenizer import Tokenizer
 from picolab.train.task import Task
-from picolab.zoo import create, settings_of
+from picolab.zoo import create, preset_of, settings_of
 
 PROMPT_TOKENS = 8
 """A sample is opened by half of a validation document, and by no more tokens than this."""
@@ -48,6 +48,7 @@ def next_token_task(settings: Settings, *, reading: Progress = _ignore, counting
     `reading` is told how far the text is prepared, `counting` how far it is counted, each where it has to be.
     """
     d, t = settings.data, settings.training
+    preset_of(settings.model.preset, settings.model.overrides)
     dataset = dataset_of(settings, progress=reading)
     model = build_model(settings, vocab_size=dataset.tokenizer.vocab_size)
     written = write_attention(model, dataset, seed=settings.seed, progress=counting)

@@ -4,13 +4,15 @@
 
 A plain mean over pieces would let a token in a piece with much padding weigh more than one elsewhere. A term is what the objective
 averages over: a scored token, a pair.
+
+Whoever wants to know where a step's time goes hands in `lap`, which is called with a stage's name as it ends.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -24,8 +26,17 @@ from picolab.data.batch import Rows
 from picolab.errors import BadData, Diverged
 from picolab.train.distributed import World
 from picolab.train.nonfinite import first_nonfinite
+from picolab.train.optimizers import adamw
 from picolab.train.precision import Precision
+from picolab.train.recompute import recompute_blocks
 from picolab.train.schedules import Cosine
+from picolab.train.task import Task
+
+Lap = Callable[[str], None]
+
+
+def _unheard(stage: str) -> None:
+    """Nobody measures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +75,7 @@ class Stepper:
     precision: Precision
     world: World
     seed: int
+    lap: Lap = _unheard
 
     def take(self, step: int, batch: Rows) -> Taken:
         """Learn from the rows of step `step`, counted from 0; `Diverged` leaves parameters and optimizer as they were."""
@@ -81,6 +93,7 @@ class Stepper:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.lap("optimizer")
         figures = dict(zip(summed.figures, means, strict=True))
         return Taken(loss=loss, grad_norm=grad_norm, lr=lr, tokens=batch.n_tokens, figures=figures)
 
@@ -101,10 +114,14 @@ class Stepper:
         for number, (piece, count) in enumerate(zip(pieces, counts, strict=True), start=1):
             # DDP and FSDP average over the ranks; times their number, that is a sum.
             weight = torch.full((), count / terms * self.world.size, device=self.world.device)
+            here = piece.to(self.world.device)
+            self.lap("data")
             with self.world.synchronising(self.trainee, number == len(pieces)):
                 with self.precision.autocast():
-                    share, summed, counted = self.trainee(piece.to(self.world.device), weight)
+                    share, summed, counted = self.trainee(here, weight)
+                self.lap("loss")
                 share.backward()
+            self.lap("backward")
             total += summed
             figures = {name: value + figures.get(name, 0) for name, value in counted.items()}
         return Summed(total=total, figures=figures, terms=terms)
@@ -140,6 +157,30 @@ class Stepper:
         with self.precision.autocast():
             share: Tensor = self.trainee(batch, weight)[0]
         return share
+
+
+def stepper_of(task: Task, world: World, precision: Precision, *, lap: Lap = _unheard) -> Stepper:
+    """Who takes the steps of a task whose settings are settled: its model on the world's device, its optimizer, its schedule."""
+    s = task.settings
+    task.model.to(world.device)
+    if s.training.recompute:
+        recompute_blocks(task.model, named=s.model.preset)
+    trainee = world.wrap(task.model, task.objective, s.training.strategy, precision.dtype)
+    if s.training.compile:
+        trainee.compile()
+    assert s.optimizer.min_lr is not None and s.optimizer.warmup is not None  # the task settled them
+    return Stepper(
+        model=task.model,
+        trainee=trainee,
+        optimizer=adamw(task.model, s.optimizer),
+        schedule=Cosine(lr=s.optimizer.lr, min_lr=s.optimizer.min_lr, warmup=s.optimizer.warmup, steps=task.steps),
+        clip=s.optimizer.clip,
+        accumulate=s.training.accumulate,
+        precision=precision,
+        world=world,
+        seed=s.seed,
+        lap=lap,
+    )
 
 
 def seed_everything(seed: int, step: int, rank: int, device: torch.device) -> None:

@@ -147,7 +147,7 @@ def plan_model(
     }
     own, mapped = sizes[form]
     like = model.to(PLAIN.get(form, torch.float32))  # a cache is of the type that activations are
-    first, second = (_bytes_in(vars(like.new_cache(1, capacity))) for capacity in (1, 2))
+    first, second = (bytes_in(vars(like.new_cache(1, capacity))) for capacity in (1, 2))
     return LoadPlan(
         parameters=sum(math.prod(h.shape) for h in held),
         form=form,
@@ -203,13 +203,13 @@ def _is_matrix(model: nn.Module, name: str) -> bool:
     return is_matrix(model.get_submodule(path), own)
 
 
-def _bytes_in(value: Any) -> int:
+def bytes_in(value: Any) -> int:
     """Of all tensors in some plain data."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
     if isinstance(value, dict):
         value = list(value.values())
-    return sum(_bytes_in(item) for item in value) if isinstance(value, list | tuple) else 0
+    return sum(bytes_in(item) for item in value) if isinstance(value, list | tuple) else 0
 
 
 def free_memory() -> int | None:
