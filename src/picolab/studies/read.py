@@ -29,7 +29,8 @@ from picolab.studies.study import PRESET, SAMPLING, Axis, Method, Pruning, Study
 from picolab.zoo import PRESETS
 
 KEYS = (
-    "study", "question", "settings", "axes", "seeds", "method", "points", "search_seed", "pruning", "goal", "judges", "ask", "tiny",
+    "study", "question", "settings", "axes", "seeds", "method", "points", "search_seed", "pruning", "goal", "judges", "ask",
+    "processes", "tiny",
 )  # fmt: skip
 AXIS_KEYS = ("values", "low", "high", "log", "integer", "only")
 JUDGES = ("train_loss", "memorised", "sampling")
@@ -76,6 +77,7 @@ def study_of(content: Mapping[str, Any], *, name: str = "study", tiny: bool = Fa
         goal=_choice("goal", content.get("goal", "loss"), tuple(FIGURES)),
         judges=_several("judges", content.get("judges", ()), JUDGES),
         ask=_several("ask", content.get("ask", ("effects",)), ANALYSES),
+        processes=_whole("processes", content.get("processes", 1), least=1) or 1,
         tiny=tiny,
     )
     _check_whole(study)
@@ -112,6 +114,7 @@ def _check_whole(study: Study) -> None:
     if study.method != "grid" and study.n_points is None:
         raise BadSetting(f"`method: {study.method}` does not say how many `points`", hint="`points: 20`")
     _check_same_text(study)
+    _check_processes(study)
     for name in ("training.steps", "training.tokens"):
         if name in seen:
             return
@@ -129,6 +132,30 @@ def _check_same_text(study: Study) -> None:
                 f"`eval_batches` {study.settings['training.eval_batches']} with axis `{axis.short}` scores "
                 f"every point on other text",
                 hint="leave `eval_batches` out: then each loss is on the whole validation split",
+            )
+
+
+def _check_processes(study: Study) -> None:
+    """What looks on at every evaluation sits in this process, and a run of several processes is elsewhere."""
+    if study.processes == 1:
+        return
+    if study.pruning != "none":
+        raise BadSetting(
+            f"`pruning: {study.pruning}` does not reach into runs of {study.processes} processes",
+            hint="`pruning: none`",
+        )
+    if inside := [judge for judge in study.judges if judge != "sampling"]:
+        raise BadSetting(
+            f"judge `{inside[0]}` does not reach into runs of {study.processes} processes",
+            hint="leave it out, or `processes: 1`",
+        )
+    sizes = [("batch_size", study.settings.get("training.batch_size"))]
+    sizes += [("batch_size", v) for axis in study.axes if axis.name == "training.batch_size" for v in axis.values]
+    for name, size in sizes:
+        if isinstance(size, int) and size % study.processes:
+            raise BadSetting(
+                f"`{name}` {size} cannot be shared by {study.processes} processes",
+                hint="it counts the rows of a whole step: make it a multiple of `processes`",
             )
 
 

@@ -90,7 +90,8 @@ class Study:
     """A question put to many runs. Names of settings are full, values as YAML gives them.
 
     `n_points` is how many points a search draws (None for a grid, which has all). `goal` is the figure that is to be small.
-    `judges` are measurements made beside the usual ones; `ask` names analyses that this question is about.
+    `judges` are measurements made beside the usual ones; `ask` names analyses that this question is about. `processes` is how many
+    work on one run, started by torchrun.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Study:
     goal: str = "loss"
     judges: tuple[str, ...] = ()
     ask: tuple[str, ...] = ()
+    processes: int = 1
     tiny: bool = False
 
     @property
