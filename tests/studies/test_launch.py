@@ -1,4 +1,4 @@
-"""A trial of several processes is the same trial, is waited for when its sweep is killed, and is refused where nobody could look on."""
+"""A trial of several processes is the same trial, is waited for when its sweep is killed, refused where nobody looks on."""
 
 from __future__ import annotations
 

@@ -80,16 +80,25 @@ def test_the_effect_of_a_setting_is_what_was_put_into_the_data(make_study: MakeS
     assert depths.levels[0].value == 2 and depths.size.mean == pytest.approx(0.1, abs=0.02)
     gap = rival_of(rates, depths)
     assert gap is not None and gap.told_apart and gap.mean == pytest.approx(0.4, abs=0.03)
-    # The margin by scipy: a paired t interval over seeds, at 95 % for three pairs together.
+    # The margin by least squares: a mean for each rate and each seed, at 95 % for three pairs together.
+    rows = [(o.point["optimizer.lr"], o.seed) for o in outcomes if o.number % 2 == 0]
+    means = [
+        np.mean([o.figures["loss"] for o in outcomes if (o.point["optimizer.lr"], o.seed) == row]) for row in rows
+    ]
+    design = np.array([[*(rate == r for r in (0.1, 0.2, 0.3)), *(seed == s for s in (1, 2, 3))] for rate, seed in rows], float)
+    solved, rest, _, _ = np.linalg.lstsq(design, np.array(means))
+    covariance = float(rest[0]) / (len(rows) - 6) * np.linalg.inv(design.T @ design)
+    contrast = np.array([1.0, -1.0, 0, 0, 0, 0])
+    assert rates.size.mean == pytest.approx(contrast @ solved)
+    half = stats.t.ppf(1 - 0.05 / 6, len(rows) - 6) * np.sqrt(contrast @ covariance @ contrast)
+    assert rates.size.margin == pytest.approx(half)
+    # Of two values the margin is that of a paired t interval.
     low, high = (
-        [
-            float(np.mean([o.figures["loss"] for o in outcomes if o.seed == s and o.point["optimizer.lr"] == v]))
-            for s in range(4)
-        ]
-        for v in (0.2, 0.1)
+        [np.mean([o.figures["loss"] for o in outcomes if o.seed == s and o.point["model.n_layers"] == v]) for s in range(4)]
+        for v in (2, 1)
     )
-    interval = stats.ttest_rel(high, low).confidence_interval(1 - 0.05 / 3)
-    assert rates.size.mean - (rates.size.margin or 0) == pytest.approx(interval.low)
+    interval = stats.ttest_rel(high, low).confidence_interval(0.95)
+    assert depths.size.mean - (depths.size.margin or 0) == pytest.approx(interval.low)
 
 
 def test_a_value_that_misses_a_combination_is_compared_on_the_others_only(make_study: MakeStudy) -> None:
@@ -277,7 +286,7 @@ def test_a_sentence_changes_with_its_figures(make_study: MakeStudy) -> None:
     """Told apart or not is a matter of the numbers, in every sentence that claims something."""
     effect = {
         "axis": "lr", "figure": "loss", "best": "0.1", "worst": "0.2", "difference": 0.3, "margin": 0.1, "seeds": 3,
-        "told_apart": True, "combinations": 1, "rank": 1, "of": 2,
+        "told_apart": True, "combinations": 1, "rank": 1, "of": 2, "levels": [0, 0],
     }  # fmt: skip
     assert sentence("effect", effect).startswith(
         "lr matters most: from 0.1 to 0.2 the validation loss rises by 0.300 ± 0.100"

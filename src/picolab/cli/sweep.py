@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -69,10 +72,11 @@ def sweep(
 
 def tell(result: StudyResult, folder: Path, page: Path) -> None:
     """The points, what was found in words, where everything lies."""
+    width = get_terminal_size().columns if sys.stdout.isatty() else None  # in a pipe a sentence is a line
     console.show(points_table(result))
     print()
     for sentence in result.words:
-        print(sentence)
+        print(sentence if width is None else fill(sentence, width, subsequent_indent="  ", break_on_hyphens=False))
     print(f"\nreport  {page}\ndata    {folder / 'study.json'}  {folder / 'study.csv'}\nplots   {folder / 'plots'}")
     if result.recommendation is not None:
         chosen = [trial for trial in result.finished if trial.number == result.recommendation.number]

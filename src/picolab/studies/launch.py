@@ -2,8 +2,8 @@
 
     Settings -> claims/RUN.yaml -> torchrun -> picolab train (rank 0 writes the run) -> metrics.jsonl -> Step events
 
-The launcher holds a lock that this process opened for it, and rank 0 holds the run's own: if this process is killed the run goes on,
-and whoever takes up the trial waits for its end instead of beginning it twice.
+The launcher holds a lock that this process opened for it, and rank 0 holds the run's own: if this process is killed the run goes
+on, and whoever takes up the trial waits for its end instead of beginning it twice.
 """
 
 from __future__ import annotations

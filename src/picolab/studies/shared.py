@@ -5,11 +5,11 @@
               mysql://host/studies          study "NAME/search"    what a search asked and told (tpe.py)
 
     claim     add a RUNNING trial, then look: of the living claims on one run the lowest number holds, the others give way
-    beat      the holder counts up an attribute; a claim whose count stood still for `GRACE` seconds of the looker's own clock is dead
+    beat      the holder counts up an attribute; a claim whose count stood still for `GRACE` seconds of the looker's clock is dead
 
-Runs and their checkpoints stay on the machine that made them, outcomes are everywhere. No machine's clock is compared with another's.
-A holder that was only asleep wakes to a claim that is no longer its own; then two runs of one trial were made with the same seed,
-and the outcome added first counts.
+Runs and their checkpoints stay on the machine that made them, outcomes are everywhere. No machine's clock is compared with
+another's. A holder that was only asleep wakes to a claim that is no longer its own; then two runs of one trial were made with the
+same seed, and the outcome added first counts.
 """
 
 from __future__ import annotations

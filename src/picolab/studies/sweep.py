@@ -35,9 +35,9 @@ def sweep(
     """Run every trial of a study that has no outcome yet, in the folder `out`, and gather what all of them say.
 
     Several calls may work on one folder at the same time, here or on machines that share it. `storage` is the address of a database
-    (sqlite:///study.db, postgresql://host/studies) for machines that share none: each has a folder of its own then. Interrupted, the result has `complete`
-    False, and the same call goes on. `meant` confirms a study of more than 10,000 runs. `report` hears events, each with the number
-    of the worker it comes from.
+    (sqlite:///study.db, postgresql://host/studies) for machines that share none: each has a folder of its own then. Interrupted,
+    the result has `complete` False, and the same call goes on. `meant` confirms a study of more than 10,000 runs. `report` hears
+    events, each with the number of the worker it comes from.
     """
     if workers < 1:
         raise BadInput(f"{workers} workers do nothing", hint="1, or as many as there are cores")

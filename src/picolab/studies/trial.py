@@ -20,8 +20,8 @@ from picolab.compare.outcome import take_up_or_train
 from picolab.errors import BadSetting, Diverged, PicolabError
 from picolab.runs.folder import META, Run
 from picolab.runs.settings import Settings
-from picolab.studies.launch import run_by_torchrun
 from picolab.studies.judges import judge_of, sampled_figures
+from picolab.studies.launch import run_by_torchrun
 from picolab.studies.outcome import Outcome, Status
 from picolab.studies.points import RUNS, Trial, sampler_of, settings_of
 from picolab.studies.pruning import median_says_stop
