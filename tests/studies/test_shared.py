@@ -71,10 +71,9 @@ def test_of_two_machines_one_dies_and_the_other_finishes_all_trials_once(make_st
 def test_two_machines_at_once_share_a_search(make_study: MakeStudy, tmp_path: Path) -> None:
     axes = {"lr": {"low": 1e-4, "high": 1.0, "log": True}}
     study, url = make_study(method="tpe", points=4, axes=axes, seeds=1), address(tmp_path)
-    SharedStorage.join(tmp_path / "a", url, study)
     fork = multiprocessing.get_context("fork")
     other = fork.Process(target=_machine, args=(study, tmp_path / "b", url, False))
-    other.start()
+    other.start()  # both find no database, and make it
     result = sweep(study, out=tmp_path / "a", storage=url)
     other.join(60)
     assert other.exitcode == 0

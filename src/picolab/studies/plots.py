@@ -174,7 +174,9 @@ def heatmap_figure(result: StudyResult) -> Figure | None:
                     fontsize=9,
                 )
     names = [said(x) for x in xs]
-    turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > LONG else {}
+    turned: dict[str, Any] = (
+        {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > LONG else {}
+    )
     plot.set_xticks(range(len(xs)), names, **turned)
     plot.set_yticks(range(len(ys)), [said(y) for y in ys])
     plot.grid(visible=False)

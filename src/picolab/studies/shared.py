@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import threading
 import time
 import warnings
@@ -38,6 +39,8 @@ BEAT, GRACE = 5.0, 60.0
 """Seconds between two beats, and without one until a claim is dead: a machine may be busy for a while."""
 LOOK = 2.0
 """Seconds between two looks at what others hold: a database is asked less often than a folder."""
+MAKERS = 8
+"""Machines that may begin at the same moment, each making the tables."""
 TIMEOUT = 20
 """Seconds that a statement waits for a locked database."""
 
@@ -267,7 +270,7 @@ def without_password(url: str) -> str:
 def _opened(url: str, place: str) -> Any:
     try:
         import optuna
-        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
     except ImportError as error:
         raise MissingExtra("`--storage`", "sweep") from error
     optuna.logging.set_verbosity(logging.ERROR)
@@ -275,6 +278,16 @@ def _opened(url: str, place: str) -> Any:
     with _said(place), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            for _ in range(MAKERS):
+                try:
+                    return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=wait))
+                except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+                    # Two machines found no tables and both made them: the other one did, so look again.
+                    if not any(
+                        word in str(error).lower() for word in ("already exists", "unique constraint", "duplicate")
+                    ):
+                        raise
+                    time.sleep(random.uniform(0.2, 0.8))
             return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=wait))
         except (ArgumentError, NoSuchModuleError, ValueError) as error:
             raise BadInput(
