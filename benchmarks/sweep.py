@@ -7,7 +7,8 @@ overhead   the same runs one after another by `train`, in one process, against `
 workers    trials an hour with two workers against one, both single-threaded
 tiny       every shipped study in its tiny version
 
-python benchmarks/sweep.py [--only kills] [--times 20] [--seed 0]
+python benchmarks/sweep.py [--only kills] [--times 20] [--seed 0]     parts that are not run keep the figures they had
+python benchmarks/sweep.py --small                                   tried at a small size: nothing is written
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from picolab.studies.read import read_study
 from picolab.studies.sweep import sweep
 from picolab.train.loop import train
 
-from harness import finish
+from harness import RESULTS, finish
 
 STUDY: dict[str, Any] = {
     "study": "killed",
@@ -92,10 +93,11 @@ def kills(work: Path, times: int, rng: random.Random) -> dict[str, Any]:
     right = losses(plain)
     found: dict[str, Any] = {"trials": len(right), "undisturbed_seconds": round(whole, 1)}
     for kind, extra in (("sweep", ()), ("worker", ("--workers", "2"))):
-        hits = studies = wrong = repeated = 0
+        hits = studies = wrong = repeated = lost = 0
         while hits < times:
             folder, studies = work / f"{kind}-{studies}", studies + 1
             done: dict[str, int] = {}
+            kept: dict[str, bytes] = {}
             while not losses(folder) if (folder / "study.json").exists() else True:
                 process = subprocess.Popen(
                     command("sweep", plan, "--out", folder, *extra),
@@ -103,9 +105,13 @@ def kills(work: Path, times: int, rng: random.Random) -> dict[str, Any]:
                     stderr=subprocess.DEVNULL,
                 )
                 if hits < times:
-                    wait = rng.uniform(0.3, 0.9) * whole
-                    hits += _hit(process, wait, kind, rng)
+                    hits += _hit(process, rng.uniform(0.05, 0.95) * whole, kind, rng)
                 process.wait(timeout=1200)
+                lost += sum(
+                    not (folder / "trials" / name).exists() or (folder / "trials" / name).read_bytes() != content
+                    for name, content in kept.items()
+                )
+                kept = {path.name: path.read_bytes() for path in (folder / "trials").glob("p*.json")}
                 repeated += len(begun_again(folder, done))
                 done |= {path.stem: begun(folder).get(path.stem, 0) for path in (folder / "trials").glob("p*.json")}
             wrong += losses(folder) != right
@@ -114,9 +120,11 @@ def kills(work: Path, times: int, rng: random.Random) -> dict[str, Any]:
             "studies": studies,
             "with_other_figures": wrong,
             "finished_trials_begun_again": repeated,
+            "finished_trials_lost": lost,
         }
         print(
-            f"{kind}: {hits} kills in {studies} studies, {wrong} with other figures, {repeated} finished trials begun again",
+            f"{kind}: {hits} kills in {studies} studies, {wrong} with other figures; of finished trials "
+            f"{repeated} begun again, {lost} lost",
             flush=True,
         )
     return found
@@ -133,7 +141,12 @@ def _hit(process: subprocess.Popen[bytes], wait: float, kind: str, rng: random.R
     if kind == "worker":
         workers = [
             int(pid)
-            for pid in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+            for pid in subprocess.run(
+                # The parent has another child, multiprocessing's resource tracker, which does no work.
+                ["pgrep", "-P", str(process.pid), "-f", "spawn_main"],
+                capture_output=True,
+                text=True,
+            ).stdout.split()
         ]
         if not workers:
             return 0
@@ -178,10 +191,10 @@ def two_workers(work: Path) -> dict[str, Any]:
     return {"one_seconds": seconds[1], "two_seconds": seconds[2], "gain": gain}
 
 
-def tiny(work: Path) -> dict[str, Any]:
+def tiny(work: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """Wall-clock of every shipped study's tiny version, as a person runs it, with two workers."""
     seconds = {}
-    for name in SHIPPED:
+    for name in names:
         began = time.perf_counter()
         subprocess.run(
             command("sweep", name, "--tiny", "--workers", "2", "--out", work / name), check=True, capture_output=True
@@ -208,8 +221,9 @@ def table(found: dict[str, Any]) -> list[list[str]]:
                 [
                     what,
                     f"{one['kills']} times in {one['studies']} studies of {found['kills']['trials']} trials: "
-                    f"{one['finished_trials_begun_again']} finished trials begun again, {one['with_other_figures']} studies with "
-                    "other figures than an undisturbed one",
+                    f"{one['finished_trials_lost']} finished trials lost, {one['finished_trials_begun_again']} begun again, "
+                    f"{one['with_other_figures']} studies with other"
+                    "  figures than an undisturbed one",
                 ]
             )
     if "overhead" in found:
@@ -231,25 +245,50 @@ def table(found: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def merged(rows: list[list[str]]) -> list[list[str]]:
+    """These rows, and those of parts that were measured before and not now."""
+    path = RESULTS / "sweep.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    known = {row[0] for row in rows}
+    return [*(row for row in before if row[0] not in known), *rows]
+
+
 def main() -> int:
     """Run what was asked for and print one JSON document at the end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("kills", "overhead", "workers", "tiny"))
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--small", action="store_true", help="one kill, short runs, two studies; nothing is written")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     asked = parser.parse_args()
+    names = SHIPPED
+    if asked.small:
+        asked.times, names = 1, ("sampling", "architectures")
+        LONGER["steps"] = 60
+        STUDY["settings"] |= {"steps": 20, "checkpoint_every": 5}
+        STUDY["seeds"] = 1
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         parts: dict[str, Any] = {
             "kills": lambda: kills(work, asked.times, random.Random(asked.seed)),
             "overhead": lambda: overhead(work),
             "workers": lambda: two_workers(work),
-            "tiny": lambda: tiny(work),
+            "tiny": lambda: tiny(work, names),
         }
         found = {name: part() for name, part in parts.items() if asked.only in (None, name)}
-    finish("sweep", "Studies: killed, paid for, shared", ["what", "found"], table(found), NOTES)
+    rows = table(found)
+    if asked.small:
+        print("\n".join(": ".join(row) for row in rows))
+    else:
+        finish("sweep", "Studies: killed, paid for, shared", ["what", "found"], merged(rows), NOTES)
     bad = [found["kills"][kind] for kind in ("sweep", "worker") if "kills" in found]
-    return int(any(one["with_other_figures"] or one["finished_trials_begun_again"] for one in bad))
+    return int(
+        any(
+            one["with_other_figures"] or one["finished_trials_begun_again"] or one["finished_trials_lost"]
+            for one in bad
+        )
+    )
 
 
 if __name__ == "__main__":

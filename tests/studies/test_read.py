@@ -75,6 +75,26 @@ def test_a_file_that_is_not_there_not_yaml_or_no_study(tmp_path: Path) -> None:
             read_study(tmp_path / "bad.yaml")
 
 
+def test_a_name_that_stands_twice_is_not_taken_from_the_second(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("settings: {steps: 3}\naxes:\n  lr: [0.1, 0.2]\n  lr: [0.3]\n", encoding="utf-8")
+    with pytest.raises(BadSetting, match="twice.yaml` says `lr` twice, at line 4"):
+        read_study(path)
+    path.write_text("settings: {steps: 3}\naxes: {lr: [0.1, 0.2]}\nseeds: 2\nseeds: 3\n", encoding="utf-8")
+    with pytest.raises(BadSetting, match="says `seeds` twice, at line 4"):
+        read_study(path)
+
+
+def test_what_is_asked_of_each_value_names_an_axis(make_study: Any) -> None:
+    assert make_study(each=["n_layers"]).conditions == ("model.n_layers",)
+    with pytest.raises(BadSetting, match="`each` is `layers`"):
+        make_study(each=["layers"])
+    with pytest.raises(BadSetting, match="`also` is `speed`"):
+        make_study(also=["speed"])
+    with pytest.raises(BadSetting, match="`cost` is `money`"):
+        make_study(cost="money")
+
+
 def test_many_runs_must_be_meant(make_study: Any) -> None:
     study = make_study(axes={"lr": [i / 1e5 for i in range(1, 201)], "weight_decay": [i / 100 for i in range(60)]})
     assert count_of(study) == 24_000 > MOST_RUNS

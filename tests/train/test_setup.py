@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from picolab.errors import BadData, BadInput, BadSetting, UnknownName
 from picolab.runs.folder import Run
 from picolab.runs.settings import Settings, resolve
 from picolab.train.loop import train
-from picolab.train.setup import build_model, next_token_task, settle
+from picolab.train.setup import build_model, dataset_of, fingerprint, next_token_task, settle
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,24 @@ def test_the_seed_decides_init_and_order_and_leaves_the_split() -> None:
     assert torch.equal(one.model.head.weight, same.model.head.weight)
     assert not torch.equal(one.model.head.weight, other.model.head.weight)
     assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(one.validation, other.validation, strict=True))
+
+
+def test_fewer_training_documents_leave_what_is_held_out_and_the_tokenizer_alone() -> None:
+    whole, few = (dataset_of(small(data="stories", **more)) for more in ({}, {"train_examples": 7}))
+    assert few.train.n_documents == 7 < whole.train.n_documents
+    assert few.tokenizer.fingerprint == whole.tokenizer.fingerprint
+    assert [few.train.document(i).tolist() for i in range(7)] == [whole.train.document(i).tolist() for i in range(7)]  # type: ignore[union-attr]
+    assert few.train.n_tokens == sum(len(whole.train.document(i)) + 1 for i in range(7))  # type: ignore[union-attr]
+    assert np.array_equal(few.validation.ids, whole.validation.ids)  # type: ignore[union-attr]
+    assert fingerprint(few) != fingerprint(whole)
+    task = next_token_task(small(data="stories", train_examples=1, tokenizer="bytes"))
+    text = whole.tokenizer.decode(whole.train.document(0).tolist())  # type: ignore[union-attr]
+    seen = {int(i) for step in range(5) for i in task.batch(step).tokens.flatten()}
+    assert seen <= {*text.encode(), task.tokenizer.eot}  # type: ignore[union-attr]
+    with pytest.raises(BadData, match="9999999 training documents are asked for, and `3seqs` has"):
+        dataset_of(small(data="3seqs", train_examples=9999999))
+    with pytest.raises(BadSetting, match="does not say how many documents of each part of a blend"):
+        dataset_of(small(data="stories=0.5,numeric=0.5", train_examples=9))
 
 
 @pytest.mark.parametrize("data", ["numeric", "stories"])

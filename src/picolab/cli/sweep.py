@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -25,6 +28,10 @@ def sweep(
     workers: Annotated[int, Parameter(help="Processes at once; each takes its share of the cores.")] = 1,
     dry_run: Annotated[bool, Parameter(help="Say how many runs, how long, how much disk; run nothing.")] = False,
     yes: Annotated[bool, Parameter(help="More than 10,000 runs are meant.")] = False,
+    storage: Annotated[
+        str | None,
+        Parameter(help="Database for machines that share no folder: sqlite:///x.db, postgresql://.. [default: none]"),
+    ] = None,
     seeds: Annotated[str | None, Parameter(help="Other seeds than the study's: how many, or 0,4,7.")] = None,
     gpt2_dir: Gpt2Dir = None,
     seed: Annotated[int | None, Parameter(group=COMMON, help="Decides which points a search draws.")] = None,
@@ -51,28 +58,31 @@ def sweep(
 
     folder = out or folder or fresh_folder(Path("runs"), f"sweep_{asked.name}{'-tiny' if tiny else ''}")
     with SweepDisplay(console.progress(), asked, folder) as display:
-        result = run_study(asked, out=folder, workers=workers, meant=yes, report=display)
+        result = run_study(asked, out=folder, workers=workers, storage=storage, meant=yes, report=display)
     page = study_report(result, folder)
     if as_json:
         console.emit({**result.as_json(), "folder": folder, "report": page})
     else:
         tell(result, folder, page)
     if not result.complete:
-        console.progress().print(f"interrupted; picolab sweep {folder} goes on", soft_wrap=True)
+        console.progress().print(f"interrupted; {_goes_on(folder, storage)} goes on", soft_wrap=True)
         return 130
     return 0 if result.finished else 1
 
 
 def tell(result: StudyResult, folder: Path, page: Path) -> None:
     """The points, what was found in words, where everything lies."""
+    width = get_terminal_size().columns if sys.stdout.isatty() else None  # in a pipe a sentence is a line
     console.show(points_table(result))
     print()
     for sentence in result.words:
-        print(sentence)
+        print(sentence if width is None else fill(sentence, width, subsequent_indent="  ", break_on_hyphens=False))
     print(f"\nreport  {page}\ndata    {folder / 'study.json'}  {folder / 'study.csv'}\nplots   {folder / 'plots'}")
     if result.recommendation is not None:
-        chosen = next(trial for trial in result.finished if trial.number == result.recommendation.number)
-        print(f"next    picolab generate --model {folder / chosen.run}")
+        chosen = [trial for trial in result.finished if trial.number == result.recommendation.number]
+        here = next((trial for trial in chosen if (folder / trial.run).is_dir()), None)
+        if here is not None:  # with --storage it may lie on another machine
+            print(f"next    picolab generate --model {folder / here.run}")
 
 
 def points_table(result: StudyResult, most: int = 24) -> Any:
@@ -133,6 +143,13 @@ def _forecast(study: Any, workers: int, *, as_json: bool) -> int:
         f"steps each; nothing was run"
     )
     return 0
+
+
+def _goes_on(folder: Path, storage: str | None) -> str:
+    """The command that continues; a password stays with whoever knows it."""
+    from picolab.studies.shared import without_password
+
+    return f"picolab sweep {folder}" + ("" if storage is None else f" --storage {without_password(storage)}")
 
 
 def _said(value: Any) -> str:

@@ -1,6 +1,6 @@
 """How a study looks while it runs: a live table on a terminal, plain lines in a pipe.
 
-7/18 trials, best loss 2.305 (lr 0.002), ETA 3 min 20 s
+7/18 trials, ETA 3 min 20 s, best loss 2.305 (lr 0.002)
 worker  trial                      step     loss   ETA
 0       lr 0.001, seed 1        120/400   2.41    12 s
 1       lr 0.002, seed 0         40/400   3.02    40 s
@@ -14,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from picolab.cli.console import duration, number
 from picolab.studies.study import Study
@@ -35,6 +36,7 @@ class _Row:
     step: str = ""
     loss: str = ""
     eta: str = ""
+    share: float = 0.0
 
 
 class SweepDisplay:
@@ -81,11 +83,12 @@ class SweepDisplay:
                     number(event.loss),
                     duration(event.eta_seconds),
                 )
+                row.share = event.step / event.steps if event.steps else 0.0
             case TrialEnds():
                 self._ended(event)
                 self._rows[worker] = _Row()
             case Waiting():
-                row.label = f"waiting for {event.others} trial{'s' * (event.others > 1)} of other processes"
+                row.label = f"waiting, {event.others} trial{'s are' if event.others > 1 else ' is'} with others"
                 self._say(row.label)
             case WorkerFell():
                 self._say(
@@ -114,22 +117,26 @@ class SweepDisplay:
     def _say(self, line: str) -> None:
         self.console.print(line, soft_wrap=True)
 
-    def _table(self) -> Table:
-        best = "" if self.best is None else f", best {self.study.goal} {number(self.best[0])} ({self.best[1]})"
-        left = ""
-        if self.mine:
-            left = f", ETA {duration((time.monotonic() - self._began) / self.mine * (self.of - self.done))}"
-        table = Table(
-            title=f"{self.done}/{self.of} trials{best}{left}",
-            title_justify="left",
-            title_style="",
-            box=None,
-            pad_edge=False,
-        )
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False)
         for column in ("worker", "trial", "step", "loss", "ETA"):
             table.add_column(
                 column, justify="left" if column in ("worker", "trial") else "right", overflow="ellipsis", no_wrap=True
             )
         for worker, row in sorted(self._rows.items()):
             table.add_row(str(worker), row.label, row.step, row.loss, row.eta)
-        return table
+        # The line above the table is cut, never wrapped: a height that changes makes a terminal flicker.
+        return Group(Text(self._headline(), no_wrap=True, overflow="ellipsis"), table)
+
+    def _headline(self) -> str:
+        if not self.of:
+            return "starting"
+        best = "" if self.best is None else f", best {self.study.goal} {number(self.best[0])} ({self.best[1]})"
+        if self.done >= self.of:
+            return f"{self.done}/{self.of} trials, gathering{best}"
+        under_way = sum(row.share for row in self._rows.values())
+        left = ""
+        if self.mine + under_way > 0:
+            pace = (time.monotonic() - self._began) / (self.mine + under_way)
+            left = f", ETA {duration(pace * max(0.0, self.of - self.done - under_way))}"
+        return f"{self.done}/{self.of} trials{left}{best}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,6 +58,21 @@ class TokenStore:
         if not 0 <= i < self.n_documents:
             raise BadData(f"`{self.name}` has no document {i}", hint=f"it has documents 0 .. {self.n_documents - 1}")
         return self.ids[self.offsets[i] + 1 : self.offsets[i + 1]]
+
+    def first(self, n: int) -> TokenStore:
+        """The first `n` documents of this store."""
+        if not 1 <= n <= self.n_documents:
+            raise BadData(
+                f"{n} training documents are asked for, and `{self.name}` has {self.n_documents}",
+                hint="fewer, or leave `train_examples` out to learn all of them",
+            )
+        return replace(
+            self,
+            ids=self.ids[: self.offsets[n] + 1],
+            offsets=self.offsets[: n + 1],
+            bytes=self.bytes[:n],
+            floors=None if self.floors is None else self.floors[:n],
+        )
 
     @classmethod
     def of(

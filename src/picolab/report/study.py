@@ -18,7 +18,7 @@ from picolab.report.interpretation.exhibit import PICTURE, as_svg
 from picolab.report.page import Cell, Fact, Line, Page, Table, write
 from picolab.studies.figures import FIGURES
 from picolab.studies.plots import PICTURES
-from picolab.studies.points import point_said
+from picolab.studies.points import point_said, without
 from picolab.studies.result import PointResult, StudyResult
 
 REPORT = "report.html"
@@ -31,13 +31,21 @@ SAYS = {
         "Along one setting",
         "Mean over seeds and over the settings without a line of their own; the band spans the seeds.",
     ),
+    "by-heart": (
+        "What samples repeat",
+        "Texts are drawn at every evaluation and cut into runs of four tokens; the band spans the seeds.",
+    ),
+    "others": (
+        "The same, for the other figures asked about",
+        "Mean over seeds and over the settings without a line of their own; the band spans the seeds.",
+    ),
     "heatmap": ("Two settings together", "Means over seeds, and over the other settings; dark is good."),
     "parallel": (
         "Every point through all settings",
         "A line is a point. Values of a setting stand in order, equally far apart; dark lines are good.",
     ),
     "front": (
-        "What compute buys",
+        "What the cost buys",
         "Every point, the spread of its seeds, and the points that no cheaper one beats, numbered as in the words above.",
     ),
     "power-law": (
@@ -162,9 +170,8 @@ def _pictures(result: StudyResult) -> list[Shown]:
 def _table(result: StudyResult) -> Table | None:
     goal = FIGURES[result.study.goal]
     known = {name for point in result.points for name in point.figures}
-    names = [result.study.goal, *(name for name in COLUMNS if name in known and name != result.study.goal)][
-        :MOST_COLUMNS
-    ]
+    asked = [result.study.goal, *result.study.also]
+    names = [*asked, *(name for name in COLUMNS if name in known and name not in asked)][:MOST_COLUMNS]
     points = sorted(
         result.points,
         key=lambda p: (
@@ -173,13 +180,14 @@ def _table(result: StudyResult) -> Table | None:
             else float("inf")
         ),
     )
+    constant = [axis.name for axis in result.study.axes if len(axis.values) == 1]
     reasons = {t.number: t.reason or "" for t in result.trials if t.status != "finished"}
     return Table(
         columns=(("Point", ""), *((name.replace("_", " "), FIGURES[name].unit) for name in names)),
         lines=tuple(
             Line(
                 colour="ink",
-                name=point_said(point.point),
+                name=point_said(without(point.point, constant)) or "the only point",
                 says="" if point.status == "finished" else point.status,
                 baseline=False,
                 cells=tuple(_cell(point, name) for name in names) if result.study.goal in point.figures else (),

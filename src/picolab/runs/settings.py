@@ -68,6 +68,11 @@ class DataSettings(Section):
     limit_examples: Annotated[int | None, BeforeValidator(_words)] = Field(
         None, ge=1, description="use only the first so many documents"
     )
+    train_examples: Annotated[int | None, BeforeValidator(_words)] = Field(
+        None,
+        ge=1,
+        description="of the training documents learn only the first so many; what is held out stays the same",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="which documents are kept for validation, what generators make")
 
 

@@ -4,10 +4,12 @@
     seed 0    2.41 ..   2.30 ..          -> mean of each value, seed by seed
     seed 1    2.44 ..   2.36 ..          -> best against worst value, with its margin: the effect of lr
 
-In a grid every value meets the same combinations, so means are comparable; the margin is Student's over seeds, widened for the
-number of pairs that were looked at (compare/bands.py). Drawn points meet no equal combinations: there an axis is asked which share
-of the variation between points its values, or thirds of its range, explain, and how often shuffled points would explain as much
-(permutation test).
+In a grid every value meets the same combinations, so means are comparable. What remains of them when each value's mean and each
+seed's are taken off is the noise of seeds (a randomised block design, Fisher 1935): all values tell together how large it is,
+because the two or three seeds of one pair could not. The margin is Student's, widened for the number of pairs looked at.
+
+Drawn points meet no equal combinations: there an axis is asked which share of the variation between points its values, or thirds
+of its range, explain, and how often shuffled points would explain as much (permutation test).
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
-from picolab.compare.bands import Difference, difference
+from picolab.compare.bands import CONFIDENCE, Difference, difference
 from picolab.studies.outcome import Outcome
 from picolab.studies.study import Axis, Value
 
@@ -85,21 +88,33 @@ def effect_of(axis: Axis, outcomes: Sequence[Outcome], figure: str, *, lower: bo
         for value in values
     ]
     levels.sort(key=lambda level: level.mean if lower else -level.mean)
-    pairs = list(itertools.combinations(levels, 2))
-    gaps = [(a, b, difference(b.by_seed, a.by_seed, comparisons=len(pairs))) for a, b in pairs]
-    size = difference(levels[-1].by_seed, levels[0].by_seed, comparisons=len(pairs))
-    assert size is not None
+    margin = margin_of(levels)
+    pairs = [
+        (a, b, Difference(mean=b.mean - a.mean, margin=margin, seeds=len(seeds)))
+        for a, b in itertools.combinations(levels, 2)
+    ]
     return Effect(
         axis=axis,
         levels=tuple(levels),
         contexts=len(contexts),
-        size=size,
+        size=Difference(mean=levels[-1].mean - levels[0].mean, margin=margin, seeds=len(seeds)),
         not_told_apart=tuple(
-            (a.value, b.value, gap)
-            for a, b, gap in gaps
-            if gap is not None and gap.margin is not None and not gap.told_apart
+            (a.value, b.value, gap) for a, b, gap in pairs if gap.margin is not None and not gap.told_apart
         ),
     )
+
+
+def margin_of(levels: Sequence[Level]) -> float | None:
+    """How far two values' means may be apart by seeds alone, at 95 % for all pairs together; None with one seed."""
+    table = np.array([[level.by_seed[seed] for seed in levels[0].by_seed] for level in levels])
+    n_levels, n_seeds = table.shape
+    if n_seeds < 2:
+        return None
+    left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
+    free = (n_levels - 1) * (n_seeds - 1)
+    n_pairs = n_levels * (n_levels - 1) // 2
+    certainty = 1 - (1 - CONFIDENCE) / (2 * n_pairs)
+    return float(stdtrit(free, certainty)) * math.sqrt(2 * float((left**2).sum()) / free / n_seeds)
 
 
 def rival_of(first: Effect, second: Effect) -> Difference | None:

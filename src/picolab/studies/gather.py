@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from picolab import __version__
 from picolab.compare.bands import Band, band
 from picolab.runs import machine
-from picolab.runs.folder import META, Run
 from picolab.studies.findings import Finding
 from picolab.studies.outcome import Outcome
 from picolab.studies.points import trials_of
@@ -32,7 +31,7 @@ def gather(study: Study, storage: Storage, search: Search, *, complete: bool) ->
         _point(number, point, study, [outcome for outcome in found if outcome.number == number])
         for number, point in {trial.number: trial.point for trial in planned}.items()
     )
-    facts = _facts(storage, found)
+    facts = _facts(found)
     place = machine.describe()["machine"]
     findings: tuple[Finding, ...] = findings_of(study, points, found, floor=facts[1])
     return StudyResult(
@@ -70,20 +69,13 @@ def _band(values: Sequence[float]) -> Band:
     return band(values)
 
 
-def _facts(storage: Storage, outcomes: Sequence[Outcome]) -> tuple[int | None, float | None, bool]:
+def _facts(outcomes: Sequence[Outcome]) -> tuple[int | None, float | None, bool]:
     """Vocabulary, floor, and whether anything was held out; None where the trials differ in it."""
-    seen = []
-    for outcome in outcomes:
-        path = storage.folder / outcome.run
-        if outcome.status == "finished" and (path / META).exists():
-            data = Run(path).meta.get("data", {})
-            floors = {split["name"]: split["floor"] for split in data.get("splits", ())}
-            seen.append((data.get("vocab_size"), floors.get("validation"), bool(data.get("held_out", True))))
-    if not seen:
-        return None, None, True
-    vocabularies, floors_seen = {one[0] for one in seen}, {one[1] for one in seen}
+    seen = [outcome.data for outcome in outcomes if outcome.status == "finished" and outcome.data]
+    sizes, floors = {one["vocab_size"] for one in seen}, {one["floor"] for one in seen}
+    size = sizes.pop() if len(sizes) == 1 else None
     return (
-        vocabularies.pop() if len(vocabularies) == 1 else None,
-        floors_seen.pop() if len(floors_seen) == 1 else None,
-        all(one[2] for one in seen),
+        None if size is None else int(size),
+        floors.pop() if len(floors) == 1 else None,
+        all(one["held_out"] for one in seen),
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from picolab.studies.study import Value
 
@@ -14,7 +14,7 @@ Status = Literal["finished", "pruned", "failed"]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """A trial that is over. `course` has columns of equal length, one entry an evaluation: `step`, `tokens`, `loss`, what
-    judges gave."""
+    judges gave. `data` says of its data: `vocab_size`, `floor` (nats a token, None where unknown), `held_out`."""
 
     name: str
     number: int
@@ -29,3 +29,4 @@ class Outcome:
     started: str
     seconds: float
     process: int
+    data: Mapping[str, Any] = field(default_factory=dict)

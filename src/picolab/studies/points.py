@@ -18,7 +18,7 @@ import numpy as np
 from picolab.errors import BadInput
 from picolab.runs.settings import Settings, resolve
 from picolab.sample.pick import Sampler
-from picolab.studies.study import MOST_RUNS, PRESET, Axis, Point, Study, Value
+from picolab.studies.study import MOST_RUNS, PRESET, Axis, Point, Study, Value, short
 
 RUNS = "runs"
 EVALUATIONS = 8
@@ -56,9 +56,9 @@ def point_said(point: Point) -> str:
     )
 
 
-def short(name: str) -> str:
-    """The last word of a setting's name."""
-    return "model" if name == PRESET else name.rpartition(".")[2]
+def without(point: Point, names: Sequence[str]) -> Point:
+    """A point without some of its settings."""
+    return {name: value for name, value in point.items() if name not in names}
 
 
 def said(value: Value) -> str:

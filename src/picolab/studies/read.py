@@ -25,11 +25,12 @@ from picolab.errors import BadInput, BadSetting, UnknownName, nearest
 from picolab.runs import names
 from picolab.runs.settings import known_settings, resolve
 from picolab.studies.figures import FIGURES
-from picolab.studies.study import PRESET, SAMPLING, Axis, Method, Pruning, Study, fields_of
+from picolab.studies.study import PRESET, SAMPLING, Axis, Cost, Method, Pruning, Study, fields_of
 from picolab.zoo import PRESETS
 
 KEYS = (
-    "study", "question", "settings", "axes", "seeds", "method", "points", "search_seed", "pruning", "goal", "judges", "ask", "tiny",
+    "study", "question", "settings", "axes", "seeds", "method", "points", "search_seed", "pruning", "goal", "also", "cost", "each",
+    "judges", "ask", "processes", "tiny",
 )  # fmt: skip
 AXIS_KEYS = ("values", "low", "high", "log", "integer", "only")
 JUDGES = ("train_loss", "memorised", "sampling")
@@ -40,12 +41,36 @@ OURS = {
 }  # fmt: skip
 
 
+class _Twice(yaml.YAMLError):
+    """A name that a section holds twice; YAML itself would take the last one without a word."""
+
+    def __init__(self, key: object, line: int) -> None:
+        super().__init__(f"{key} twice")
+        self.key, self.line = key, line
+
+
+class _Once(yaml.SafeLoader):
+    """YAML in which every name of a section stands once."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str | int | float | bool) and key in seen:
+                raise _Twice(key, key_node.start_mark.line + 1)
+            if isinstance(key, str | int | float | bool):
+                seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
 def read_study(path: Path, *, tiny: bool = False) -> Study:
     """The study in a file; `tiny` lays its small version over the full one."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Once)
     except FileNotFoundError as error:
         raise BadInput(f"there is no study `{path}`", hint="`picolab ls studies` lists the shipped ones") from error
+    except _Twice as error:
+        raise BadSetting(f"`{path}` says `{error.key}` twice, at line {error.line}", hint="give it once") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         where = f" at line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
         raise BadInput(f"`{path}` is not YAML{where}", hint="one `name: value` a line, sections indented") from error
@@ -74,8 +99,12 @@ def study_of(content: Mapping[str, Any], *, name: str = "study", tiny: bool = Fa
         search_seed=_whole("search_seed", content.get("search_seed", 0), least=0) or 0,
         pruning=_choice("pruning", content.get("pruning", "none"), get_args(Pruning)),
         goal=_choice("goal", content.get("goal", "loss"), tuple(FIGURES)),
+        also=_several("also", content.get("also", ()), tuple(FIGURES)),
+        cost=_choice("cost", content.get("cost", "flops"), get_args(Cost)),
+        each=_each(content.get("each", ()), axes),
         judges=_several("judges", content.get("judges", ()), JUDGES),
         ask=_several("ask", content.get("ask", ("effects",)), ANALYSES),
+        processes=_whole("processes", content.get("processes", 1), least=1) or 1,
         tiny=tiny,
     )
     _check_whole(study)
@@ -112,6 +141,7 @@ def _check_whole(study: Study) -> None:
     if study.method != "grid" and study.n_points is None:
         raise BadSetting(f"`method: {study.method}` does not say how many `points`", hint="`points: 20`")
     _check_same_text(study)
+    _check_processes(study)
     for name in ("training.steps", "training.tokens"):
         if name in seen:
             return
@@ -129,6 +159,30 @@ def _check_same_text(study: Study) -> None:
                 f"`eval_batches` {study.settings['training.eval_batches']} with axis `{axis.short}` scores "
                 f"every point on other text",
                 hint="leave `eval_batches` out: then each loss is on the whole validation split",
+            )
+
+
+def _check_processes(study: Study) -> None:
+    """What looks on at every evaluation sits in this process, and a run of several processes is elsewhere."""
+    if study.processes == 1:
+        return
+    if study.pruning != "none":
+        raise BadSetting(
+            f"`pruning: {study.pruning}` does not reach into runs of {study.processes} processes",
+            hint="`pruning: none`",
+        )
+    if inside := [judge for judge in study.judges if judge != "sampling"]:
+        raise BadSetting(
+            f"judge `{inside[0]}` does not reach into runs of {study.processes} processes",
+            hint="leave it out, or `processes: 1`",
+        )
+    sizes = [("batch_size", study.settings.get("training.batch_size"))]
+    sizes += [("batch_size", v) for axis in study.axes if axis.name == "training.batch_size" for v in axis.values]
+    for name, size in sizes:
+        if isinstance(size, int) and size % study.processes:
+            raise BadSetting(
+                f"`{name}` {size} cannot be shared by {study.processes} processes",
+                hint="it counts the rows of a whole step: make it a multiple of `processes`",
             )
 
 
@@ -223,6 +277,11 @@ def _choice(key: str, value: Any, choices: tuple[str, ...]) -> Any:
 
 def _several(key: str, value: Any, choices: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(_choice(key, one, choices) for one in ([value] if isinstance(value, str) else value))
+
+
+def _each(value: Any, axes: tuple[Axis, ...]) -> tuple[str, ...]:
+    known = {axis.short: axis.name for axis in axes if not axis.is_range}
+    return tuple(known[short] for short in _several("each", value, tuple(known)))
 
 
 def _whole(key: str, value: Any, *, least: int) -> int | None:

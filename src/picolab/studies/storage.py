@@ -11,11 +11,11 @@ No process leads. A trial without outcome and without holder is anybody's.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
@@ -26,13 +26,26 @@ from picolab.studies.outcome import Outcome
 from picolab.studies.study import Study
 
 PLAN, CLAIMS, TRIALS, LOCK = "study.plan.json", "claims", "trials", "study.lock"
+SHARED = "study.storage.json"
+"""Says in which database the study lives, where it lives in one (studies/shared.py)."""
 FORMAT = "picolab-study-plan/1"
 PATIENCE = 30.0
 """Seconds that a process waits for the study's own lock, which nobody needs for longer than it takes to write a file."""
 
 
+class Claimed(Protocol):
+    """The right to work on a run, held until it is released."""
+
+    def release(self) -> None: ...
+
+
 class Storage:
     """The folder of a study."""
+
+    optuna: Any = None
+    """A database of Optuna's, where the study lives in one (studies/shared.py)."""
+    wait = 0.2
+    """Seconds between two looks where all that is left is in other hands."""
 
     def __init__(self, folder: Path, *, patience: float = PATIENCE) -> None:
         self.folder = folder
@@ -52,14 +65,14 @@ class Storage:
             if (folder / PLAN).exists():
                 storage._check_same(study)
             else:
-                atomic.write_json(folder / PLAN, {"format": FORMAT, "study": _plain(study)})
+                atomic.write_json(folder / PLAN, {"format": FORMAT, "study": plain(study)})
         return storage
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the study for a moment: to write its plan, to add a point, to gather."""
         lock = FileLock(self.folder / LOCK)
-        if not _acquired(lock, self.patience):
+        if not acquired(lock, self.patience):
             raise BadInput(
                 f"`{self.folder}` has been locked by another process for {self.patience:g} s",
                 hint="a process that was stopped (Ctrl-Z) keeps its lock: let it go on or end it; nothing is lost",
@@ -69,10 +82,10 @@ class Storage:
         finally:
             lock.release()
 
-    def claim(self, run: str) -> FileLock | None:
+    def claim(self, run: str) -> Claimed | None:
         """The right to work on a run, to be released; None where a living process has it."""
         lock = FileLock(self.folder / CLAIMS / f"{run}.lock")
-        return lock if _acquired(lock, 0) else None
+        return lock if acquired(lock, 0) else None
 
     def outcome(self, name: str) -> Outcome | None:
         """The outcome of a trial; None where it is still to be done."""
@@ -108,7 +121,7 @@ class Storage:
         path = self.folder / PLAN
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            before: dict[str, Any] = content["study"]
+            before = content["study"]
             if content["format"] != FORMAT:
                 raise BadCheckpoint(
                     f"`{path}` has format `{content['format']}`, not `{FORMAT}`", hint="choose another --out"
@@ -117,14 +130,22 @@ class Storage:
             raise BadCheckpoint(
                 f"`{path}` is no plan of a study", hint="it is torn or was edited by hand; the runs beside it are whole"
             ) from error
-        now = _plain(study)
-        for part, value in now.items():
-            if before.get(part) != value:
-                raise BadInput(
-                    f"`{self.folder}` holds the study `{before.get('name')}` with other {part.replace('_', ' ')}: "
-                    f"{_short(before.get(part))}, not {_short(value)}",
-                    hint="repeat that study to go on with it, or choose another --out",
-                )
+        check_same(before, study, self.folder, hint="choose another --out")
+
+
+def check_same(before: Mapping[str, Any], study: Study, place: object, *, hint: str) -> None:
+    """Refuse a study that differs from the one that was begun at a place."""
+    if not isinstance(before, Mapping):
+        raise BadCheckpoint(f"`{place}` holds no plan of a study", hint=hint)
+    usual = plain(Study(name="", question="", settings={}, axes=(), seeds=()))
+    for part, value in plain(study).items():
+        was = before.get(part, usual[part])  # a part that is newer than the study had its usual value
+        if was != value:
+            raise BadInput(
+                f"`{place}` holds the study `{before.get('name')}` with other {part.replace('_', ' ')}: "
+                f"{_short(was)}, not {_short(value)}",
+                hint=f"repeat that study to go on with it, or {hint}",
+            )
 
 
 def is_study(folder: Path) -> bool:
@@ -145,7 +166,7 @@ def load_study(folder: Path) -> Study:
     return found
 
 
-def _acquired(lock: FileLock, patience: float) -> bool:
+def acquired(lock: FileLock, patience: float) -> bool:
     """Whether the lock is ours now; False where somebody else kept it. A folder that cannot be written is refused."""
     with atomic.reported(Path(lock.lock_file).parent):
         try:
@@ -158,12 +179,12 @@ def _acquired(lock: FileLock, patience: float) -> bool:
 def _has_strange(folder: Path) -> bool:
     """Whether somebody else's files lie there; a kill before the plan was written leaves only our own."""
     return any(
-        path.name not in (CLAIMS, TRIALS, LOCK) and not path.name.startswith(atomic.TEMPORARY)
+        path.name not in (CLAIMS, TRIALS, LOCK, SHARED) and not path.name.startswith(atomic.TEMPORARY)
         for path in folder.iterdir()
     )
 
 
-def _plain(study: Study) -> dict[str, Any]:
+def plain(study: Study) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(asdict(study)))
     return plain
 

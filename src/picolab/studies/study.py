@@ -18,6 +18,7 @@ from picolab.zoo import ARCHITECTURES, PRESETS
 
 Method = Literal["grid", "random", "tpe"]
 Pruning = Literal["none", "median"]
+Cost = Literal["flops", "seconds", "parameters", "tokens"]
 Value = str | int | float | bool | None
 Point = Mapping[str, Value]
 """A value for every axis, by the setting's full name; None where the axis does not concern the point's model."""
@@ -25,6 +26,8 @@ Point = Mapping[str, Value]
 MOST_RUNS = 10_000
 """More runs than this are started only where somebody says that they are meant."""
 PRESET = "model.preset"
+DATA = "data.spec"
+SHORT = {PRESET: "model", DATA: "data"}
 SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 """What may vary after training: `sampling.NAME` is an axis or a setting that costs no run of its own."""
 
@@ -76,7 +79,7 @@ class Axis:
     @property
     def short(self) -> str:
         """The last word of its name, for tables."""
-        return self.name.rpartition(".")[2] if self.name != PRESET else "model"
+        return short(self.name)
 
     def concerns(self, preset: str) -> bool:
         """Whether a model of this preset has the setting."""
@@ -89,8 +92,11 @@ class Axis:
 class Study:
     """A question put to many runs. Names of settings are full, values as YAML gives them.
 
-    `n_points` is how many points a search draws (None for a grid, which has all). `goal` is the figure that is to be small.
-    `judges` are measurements made beside the usual ones; `ask` names analyses that this question is about.
+    `n_points` is how many points a search draws (None for a grid, which has all). `goal` is the figure that is to be small,
+    `also` are others that settings are asked about, `cost` is what a point is paid with, `each` names
+    axes of whose values everything is asked separately.
+    `judges` are measurements made beside the usual ones; `ask` names analyses that this question is about. `processes` is how many
+    work on one run, started by torchrun.
     """
 
     name: str
@@ -103,8 +109,12 @@ class Study:
     search_seed: int = 0
     pruning: Pruning = "none"
     goal: str = "loss"
+    also: tuple[str, ...] = ()
+    cost: Cost = "flops"
+    each: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()
     ask: tuple[str, ...] = ()
+    processes: int = 1
     tiny: bool = False
 
     @property
@@ -115,9 +125,19 @@ class Study:
         return tuple(str(value) for value in axis.values) if axis else (str(fixed),)
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """Axes that are no choice: of each value everything is asked anew. Losses on other corpora are never comparable."""
+        return tuple(axis.name for axis in self.axes if axis.name in (DATA, *self.each))
+
+    @property
     def has_bands(self) -> bool:
         """Whether there are seeds enough for a spread; one seed has none, and then nothing is told apart."""
         return len(self.seeds) > 1
+
+
+def short(name: str) -> str:
+    """The last word of a setting's name."""
+    return SHORT.get(name, name.rpartition(".")[2])
 
 
 def fields_of(preset: str) -> set[str]:

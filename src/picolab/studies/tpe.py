@@ -1,6 +1,6 @@
 """Where is the loss low? Points drawn where earlier ones were good, by Optuna.
 
-    OUT/search.journal       Optuna's own record: asked, with which values, told
+    OUT/search.journal       Optuna's own record: asked, with which values, told; with --storage it is in that database
         a point asked and not told is anybody's to finish; it is told once all its seeds have outcomes
 
 The tree-structured Parzen estimator of Bergstra et al. 2011; what it makes small is the mean of the goal over seeds. A line that a
@@ -51,8 +51,9 @@ class Tpe:
         self.study, self.storage = study, storage
         self.path = storage.folder / JOURNAL
         self.distributions = {axis.name: _distribution(axis) for axis in study.axes}
-        with storage.locked():
-            mend(self.path)
+        if storage.optuna is None:
+            with storage.locked():
+                mend(self.path)
         self._optuna = self._open()
 
     def points(self) -> Sequence[Point]:
@@ -63,8 +64,11 @@ class Tpe:
         """Tell what has finished; then ask for another point if the study may have one."""
         from optuna.trial import TrialState
 
+        if self._nothing_to_do():
+            return False
         with self.storage.locked():
-            mend(self.path)
+            if self.storage.optuna is None:
+                mend(self.path)
             trials = self._trials()
             for trial in trials:
                 if trial.state == TrialState.RUNNING:
@@ -76,17 +80,30 @@ class Tpe:
             self._optuna.ask(self.distributions)
             return True
 
+    def _nothing_to_do(self) -> bool:
+        """Whether all points were asked for and none can be told: nobody need be locked out to see that."""
+        trials = self._trials()
+        if sum(self._whole(trial) for trial in trials) < (self.study.n_points or 0):
+            return False
+        return not any(
+            all(self.storage.outcome(one.name) is not None for one in self._trials_of(trial))
+            for trial in trials
+            if not trial.state.is_finished()
+        )
+
+    def _trials_of(self, trial: Any) -> list[Trial]:
+        if not self._whole(trial):
+            return []
+        point = narrowed(self.study, trial.params)
+        return [Trial(number=trial.number, point=point, seed=s, run_number=trial.number) for s in self.study.seeds]
+
     def _tell(self, trial: Any) -> None:
         from optuna.trial import TrialState
 
         if not self._whole(trial):
             self._optuna.tell(trial.number, state=TrialState.FAIL)
             return
-        point = narrowed(self.study, trial.params)
-        names = [
-            Trial(number=trial.number, point=point, seed=s, run_number=trial.number).name for s in self.study.seeds
-        ]
-        outcomes = [self.storage.outcome(name) for name in names]
+        outcomes = [self.storage.outcome(one.name) for one in self._trials_of(trial)]
         if any(outcome is None for outcome in outcomes):
             return
         done = [outcome for outcome in outcomes if outcome is not None]
@@ -114,8 +131,9 @@ class Tpe:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             try:
                 return optuna.create_study(
-                    storage=JournalStorage(JournalFileBackend(str(self.path), lock_obj=_lock(self.path))),
-                    study_name=self.study.name,
+                    storage=self.storage.optuna
+                    or JournalStorage(JournalFileBackend(str(self.path), lock_obj=_lock(self.path))),
+                    study_name=self.study.name if self.storage.optuna is None else f"{self.study.name}/search",
                     load_if_exists=True,
                     direction="maximize" if FIGURES[self.study.goal].lower is False else "minimize",
                     sampler=self._sampler(0),

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from picolab.compare.outcome import take_up_or_train
@@ -20,6 +21,7 @@ from picolab.errors import BadSetting, Diverged, PicolabError
 from picolab.runs.folder import META, Run
 from picolab.runs.settings import Settings
 from picolab.studies.judges import judge_of, sampled_figures
+from picolab.studies.launch import run_by_torchrun
 from picolab.studies.outcome import Outcome, Status
 from picolab.studies.points import RUNS, Trial, sampler_of, settings_of
 from picolab.studies.pruning import median_says_stop
@@ -45,9 +47,7 @@ def run_trial(study: Study, storage: Storage, trial: Trial, *, report: Callable[
     status: Status = "finished"
     reason: str | None = None
     try:
-        run = take_up_or_train(
-            settings, path, nullcontext(), _watched(study, storage, trial, report), task_of=task_of(study)
-        )
+        run = _trained(study, storage, trial, settings, path, report)
         if run.status == "interrupted":
             return None
     except Pruned as error:
@@ -74,9 +74,19 @@ def run_trial(study: Study, storage: Storage, trial: Trial, *, report: Callable[
         started=started.isoformat(timespec="seconds"),
         seconds=round((datetime.now(UTC) - started).total_seconds(), 3),
         process=os.getpid(),
+        data=data_of(meta) if status == "finished" else {},
     )
     storage.keep(outcome)
     return outcome
+
+
+def _trained(
+    study: Study, storage: Storage, trial: Trial, settings: Settings, path: Path, report: Callable[[Event], None]
+) -> Run:
+    if study.processes > 1:
+        return run_by_torchrun(settings, storage, trial.run, path, processes=study.processes, report=report)
+    watched = _watched(study, storage, trial, report)
+    return take_up_or_train(settings, path, nullcontext(), watched, task_of=task_of(study))
 
 
 def task_of(study: Study) -> Callable[[Settings], Task]:
@@ -111,6 +121,17 @@ def figures_of(rows: Sequence[dict[str, Any]], meta: dict[str, Any]) -> dict[str
     if parameters:
         figures |= {"parameters": parameters, "flops": 6.0 * parameters * rows[-1]["tokens"]}
     return figures
+
+
+def data_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of its data that a study needs: other machines do not see the run."""
+    data = meta.get("data", {})
+    floors = {split["name"]: split["floor"] for split in data.get("splits", ())}
+    return {
+        "vocab_size": data.get("vocab_size"),
+        "floor": floors.get("validation"),
+        "held_out": bool(data.get("held_out", True)),
+    }
 
 
 def course_of(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[float | None, ...]]:

@@ -2,13 +2,15 @@
 
 analysis -> figures (plain numbers and names) -> SENTENCES[kind](figures) -> Finding(kind, says, figures)
 
+Where an axis is a condition and no choice (another corpus, or what the study's `each` names), everything is asked of each value.
+
 Because a sentence is a function of its figures, anybody can make it again from study.json (tests/studies do).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from picolab.compare.bands import Difference
@@ -17,13 +19,15 @@ from picolab.studies.figures import FIGURES
 from picolab.studies.findings import Finding
 from picolab.studies.outcome import Outcome
 from picolab.studies.pareto import front
-from picolab.studies.points import point_said, said
+from picolab.studies.points import point_said, said, without
 from picolab.studies.power_law import power_law
 from picolab.studies.result import PointResult
-from picolab.studies.study import Study
+from picolab.studies.study import Axis, Point, Study, Value
 from picolab.studies.turning import turn_of
 
 Figures = Mapping[str, Any]
+COSTS = {"flops": "training compute", "seconds": "time", "parameters": "parameters", "tokens": "training tokens"}
+"""What a point is paid with, in a sentence."""
 OTHER_TEXT = (
     "data.spec",
     "data.limit_examples",
@@ -42,12 +46,11 @@ def findings_of(
     found: list[tuple[str, Figures]] = []
     if "turning" in study.ask:
         found += _turns(points, outcomes)
-    if "effects" in study.ask:
-        found += _effects(study, outcomes) if study.method == "grid" else _shares(study, points)
-    if "power_law" in study.ask:
-        found += _power_laws(points, floor)
-    if "pareto" in study.ask:
-        found += _front(study, points)
+    for given in conditions_of(study, points):
+        mine = [point for point in points if given.holds(point.point)]
+        theirs = [outcome for outcome in outcomes if given.holds(outcome.point)]
+        for kind, figures in _asked(study, given, mine, theirs, floor):
+            found.append((kind, {**figures, "given": given.says}))
     if other := [axis.short for axis in study.axes if axis.name in OTHER_TEXT]:
         found.append(("other_text", {"axes": other}))
     found += _unfinished(outcomes)
@@ -58,28 +61,77 @@ def findings_of(
 
 def sentence(kind: str, figures: Figures) -> str:
     """The sentence of a finding, made from its figures."""
-    return SENTENCES[kind](figures)
+    says = SENTENCES[kind](figures)
+    return under(str(figures.get("given", "")), says)
+
+
+def under(given: str, says: str) -> str:
+    """A sentence under a condition."""
+    return f"With {given}, {says[0].lower()}{says[1:]}" if given else says
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value of every condition; none at all where a study has no condition."""
+
+    values: Mapping[str, Value]
+
+    @property
+    def says(self) -> str:
+        return point_said(self.values) if self.values else ""
+
+    def holds(self, point: Point) -> bool:
+        return all(point[name] == value for name, value in self.values.items())
+
+
+def conditions_of(study: Study, points: Sequence[PointResult]) -> list[Given]:
+    """Each combination of the conditions' values that a point has, in order."""
+    seen = [{name: point.point[name] for name in study.conditions} for point in points]
+    return [Given(values) for place, values in enumerate(seen) if values not in seen[:place]]
+
+
+def _asked(
+    study: Study, given: Given, points: Sequence[PointResult], outcomes: Sequence[Outcome], floor: float | None
+) -> list[tuple[str, Figures]]:
+    """What is asked of the points of one condition."""
+    found: list[tuple[str, Figures]] = []
+    axes = [axis for axis in study.axes if axis.name not in given.values]
+    if "effects" in study.ask:
+        found += _effects(study, axes, outcomes) if study.method == "grid" else _shares(study, axes, points)
+    if "power_law" in study.ask:
+        found += _power_laws(points, floor)
+    if "pareto" in study.ask:
+        found += _front(study, points)
+    return found
 
 
 # What is found, as figures.
 
 
-def _effects(study: Study, outcomes: Sequence[Outcome]) -> list[tuple[str, Figures]]:
-    figure = FIGURES[study.goal]
-    made = (effect_of(axis, outcomes, study.goal, lower=figure.lower is not False) for axis in study.axes)
-    effects = sorted((e for e in made if e is not None), key=lambda e: (not e.size.told_apart, -abs(e.size.mean)))
-    found: list[tuple[str, Figures]] = [
-        ("effect", {**_effect(effect, study.goal), "rank": rank, "of": len(effects)})
-        for rank, effect in enumerate(effects, 1)
-    ]
-    sure = [effect for effect in effects if effect.size.told_apart]
-    if len(sure) > 1 and (rival := rival_of(sure[0], sure[1])) is not None and rival.margin is not None:
-        names = {"first": effects[0].axis.short, "second": effects[1].axis.short, "figure": study.goal}
-        found.append(("rival", {**names, **_gap(rival)}))
-    for effect in effects:
-        if effect.not_told_apart:
-            pairs = [{"a": said(a), "b": said(b), **_gap(gap)} for a, b, gap in effect.not_told_apart]
-            found.append(("not_told_apart", {"axis": effect.axis.short, "figure": study.goal, "pairs": pairs}))
+def _effects(study: Study, axes: Sequence[Axis], outcomes: Sequence[Outcome]) -> list[tuple[str, Figures]]:
+    found: list[tuple[str, Figures]] = []
+    for goal in (study.goal, *study.also):
+        lower = FIGURES[goal].lower is not False
+        made = (effect_of(axis, outcomes, goal, lower=lower) for axis in axes)
+        effects = sorted((e for e in made if e is not None), key=lambda e: (not e.size.told_apart, -abs(e.size.mean)))
+        found += [
+            ("effect", {**_effect(effect, goal), "rank": rank, "of": len(effects)})
+            for rank, effect in enumerate(effects, 1)
+        ]
+        sure = [effect for effect in effects if effect.size.told_apart]
+        if (
+            goal == study.goal
+            and len(sure) > 1
+            and (rival := rival_of(sure[0], sure[1])) is not None
+            and rival.margin is not None
+        ):
+            names = {"first": sure[0].axis.short, "second": sure[1].axis.short, "figure": goal}
+            found.append(("rival", {**names, **_gap(rival)}))
+        for effect in effects:
+            # Where best and worst are not told apart, no pair between them is: the sentence above has said it.
+            if effect.not_told_apart and effect.size.told_apart:
+                pairs = [{"a": said(a), "b": said(b), **_gap(gap)} for a, b, gap in effect.not_told_apart]
+                found.append(("not_told_apart", {"axis": effect.axis.short, "figure": goal, "pairs": pairs}))
     return found
 
 
@@ -101,10 +153,10 @@ def _gap(gap: Difference) -> dict[str, Any]:
     return {"difference": gap.mean, "margin": gap.margin, "seeds": gap.seeds, "told_apart": gap.told_apart}
 
 
-def _shares(study: Study, points: Sequence[PointResult]) -> list[tuple[str, Figures]]:
+def _shares(study: Study, axes: Sequence[Axis], points: Sequence[PointResult]) -> list[tuple[str, Figures]]:
     means = {p.number: p.figures[study.goal].mean for p in points if p.status == "finished" and study.goal in p.figures}
     values = {p.number: p.point for p in points}
-    made = (share_of(axis, means, values, seed=study.search_seed) for axis in study.axes)
+    made = (share_of(axis, means, values, seed=study.search_seed) for axis in axes)
     shares = sorted((share for share in made if share is not None), key=lambda share: -share.explained)
     return [
         (
@@ -179,15 +231,15 @@ def _power_laws(points: Sequence[PointResult], floor: float | None) -> list[tupl
 
 
 def _front(study: Study, points: Sequence[PointResult]) -> list[tuple[str, Figures]]:
-    whole = [p for p in points if p.status == "finished" and {"flops", study.goal} <= set(p.figures)]
+    whole = [p for p in points if p.status == "finished" and {study.cost, study.goal} <= set(p.figures)]
     if len(whole) < 2:
         return []
-    cost = {p.number: p.figures["flops"].mean for p in whole}
+    cost = {p.number: p.figures[study.cost].mean for p in whole}
     goal = {p.number: p.figures[study.goal].mean for p in whole}
-    names = {p.number: point_said(p.point) for p in whole}
+    names = {p.number: point_said(without(p.point, study.conditions)) for p in whole}
     kept = front(cost, goal, lower=FIGURES[study.goal].lower is not False)
-    on = [{"point": names[n], "number": n, "flops": cost[n], "goal": goal[n]} for n in kept]
-    return [("front", {"figure": study.goal, "points": on, "of": len(whole)})]
+    on = [{"point": names[n], "number": n, "cost": cost[n], "goal": goal[n]} for n in kept]
+    return [("front", {"figure": study.goal, "cost": study.cost, "points": on, "of": len(whole)})]
 
 
 def _unfinished(outcomes: Sequence[Outcome]) -> list[tuple[str, Figures]]:
@@ -215,7 +267,8 @@ def _say_effect(f: Figures) -> str:
     if f["margin"] is None:
         return f"{f['axis']}: {what}, on one seed."
     if not f["told_apart"]:
-        return f"{f['axis']} makes no difference that {f['seeds']} seeds can tell: {what}."
+        of = "" if len(f["levels"]) == 2 else f" between any two of its {len(f['levels'])} values"
+        return f"{f['axis']} makes no difference{of} that {f['seeds']} seeds can tell: {what}."
     if f["rank"] == 1:
         return f"{f['axis']} {'matters' if only else 'matters most'}: {what}."
     return f"{f['axis']} matters as well: {what}."
@@ -232,12 +285,13 @@ def _say_rival(f: Figures) -> str:
 
 
 def _say_not_told_apart(f: Figures) -> str:
-    shown = [f"{pair['a']} and {pair['b']} ({_size(pair)})" for pair in f["pairs"][:4]]
+    shown = [f"{pair['a']} and {pair['b']} ({_size({**pair, 'figure': f['figure']})})" for pair in f["pairs"][:4]]
     more = len(f["pairs"]) - len(shown)
     seeds = f["pairs"][0]["seeds"]
+    of = "" if f["figure"] in ("loss", "best_loss") else f" by the {FIGURES[f['figure']].says}"
     return (
-        f"Values of {f['axis']} not told apart with {seeds} seeds: {', '.join(shown)}"
-        + (f", and {more} more pairs" if more else "")
+        f"Values of {f['axis']} not told apart{of} with {seeds} seeds: {', '.join(shown)}"
+        + (f", and {more} more pair{'s' * (more > 1)}" if more else "")
         + "."
     )
 
@@ -292,12 +346,12 @@ def _say_power_law(f: Figures) -> str:
 
 
 def _say_front(f: Figures) -> str:
-    names = [f"{one['point']} ({one['goal']:.3f} for {_short(one['flops'])}FLOP)" for one in f["points"][:5]]
+    cost = FIGURES[f["cost"]]
+    names = [f"{one['point']} ({one['goal']:.3f} for {_short(one['cost'])}{cost.unit})" for one in f["points"][:5]]
     more = len(f["points"]) - len(names)
     return (
-        f"{len(f['points'])} of {f['of']} points are worth their compute, no cheaper one is better: {'; '.join(names)}"
-        + (f"; and {more} more" if more else "")
-        + "."
+        f"{len(f['points'])} of {f['of']} points {'is' if len(f['points']) == 1 else 'are'} worth the {COSTS[f['cost']]}, "
+        f"nothing that takes less is better: {'; '.join(names)}" + (f"; and {more} more" if more else "") + "."
     )
 
 
@@ -321,11 +375,11 @@ def _say_one_seed(f: Figures) -> str:
 
 
 def _size(f: Figures) -> str:
-    return _pm(abs(f["difference"]), f["margin"])
+    return _pm(abs(f["difference"]), f["margin"], FIGURES[f["figure"]].digits)
 
 
-def _pm(value: float, margin: float | None) -> str:
-    return f"{value:.3f}" + ("" if margin is None else f" ± {margin:.3f}")
+def _pm(value: float, margin: float | None, digits: int = 3) -> str:
+    return f"{value:,.{digits}f}" + ("" if margin is None else f" ± {margin:,.{digits}f}")
 
 
 def _short(value: float) -> str:

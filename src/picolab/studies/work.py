@@ -10,18 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from filelock import FileLock
-
 from picolab.studies.outcome import Outcome
 from picolab.studies.points import Trial, trials_of
 from picolab.studies.search import Search
-from picolab.studies.storage import Storage
+from picolab.studies.storage import Claimed, Storage
 from picolab.studies.study import Study
 from picolab.studies.trial import run_trial
 from picolab.train.events import Event
-
-WAIT = 0.2
-"""Seconds between two looks where all that is left is in other hands."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,11 +76,11 @@ def work(
             if not waiting:
                 report(Waiting(others=len(pending)))
             waiting = True
-            time.sleep(WAIT)
+            time.sleep(storage.wait)
     return False
 
 
-def _take(storage: Storage, pending: list[Trial]) -> tuple[Trial, FileLock] | None:
+def _take(storage: Storage, pending: list[Trial]) -> tuple[Trial, Claimed] | None:
     """The first trial that is nobody's, and the claim on its run."""
     for trial in pending:
         claim = storage.claim(trial.run)

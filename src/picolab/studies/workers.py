@@ -24,7 +24,7 @@ from typing import Any
 from picolab.errors import BadInput, PicolabError
 from picolab.studies.points import Trial
 from picolab.studies.search import search_of
-from picolab.studies.storage import Storage
+from picolab.studies.shared import open_storage
 from picolab.studies.study import Study
 from picolab.studies.work import StudyEvent, TrialBegins, TrialEnds, work
 from picolab.train.events import Step
@@ -69,6 +69,7 @@ class Workers:
     study: Study
     folder: Path
     count: int
+    storage: str | None
     report: Callable[[int, StudyEvent | WorkerFell], None]
     falls: Counter[str | None] = field(default_factory=Counter)
 
@@ -91,7 +92,9 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe(duplex=False)
         threads = max(1, len(os.sched_getaffinity(0)) // self.count) if hasattr(os, "sched_getaffinity") else 1
-        process = context.Process(target=_worker, args=(self.study, self.folder, there, threads), daemon=False)
+        process = context.Process(
+            target=_worker, args=(self.study, self.folder, self.storage, there, threads), daemon=False
+        )
         process.start()
         there.close()  # the parent's copy: the pipe ends when the worker does
         return _Worker(number, process, here)
@@ -150,7 +153,7 @@ class Workers:
 _STOPPED = 130
 
 
-def _worker(study: Study, folder: Path, events: Connection, threads: int) -> None:
+def _worker(study: Study, folder: Path, url: str | None, events: Connection, threads: int) -> None:
     """A worker's whole life."""
     import torch
 
@@ -173,7 +176,7 @@ def _worker(study: Study, folder: Path, events: Connection, threads: int) -> Non
             events.send(event)
 
     try:
-        storage = Storage(folder)
+        storage = open_storage(folder, url, study)
         done = work(
             study,
             storage,

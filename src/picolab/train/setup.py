@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -78,7 +78,7 @@ def next_token_task(settings: Settings, *, reading: Progress = _ignore, counting
 def dataset_of(settings: Settings, *, progress: Progress = _ignore) -> Dataset:
     """The data a run reads, from the cache where it has been made before."""
     d = settings.data
-    return prepare(
+    whole = prepare(
         d.spec,
         tokenizer=d.tokenizer,
         compact_vocab=d.compact_vocab,
@@ -88,6 +88,14 @@ def dataset_of(settings: Settings, *, progress: Progress = _ignore) -> Dataset:
         limit_examples=d.limit_examples,
         progress=progress,
     )
+    if d.train_examples is None:
+        return whole
+    if isinstance(whole.train, Mixture):
+        raise BadSetting(
+            f"`data.train_examples` {d.train_examples} does not say how many documents of each part of a blend",
+            hint="leave it out, or learn one corpus",
+        )
+    return replace(whole, train=whole.train.first(d.train_examples))
 
 
 def build_model(settings: Settings, *, vocab_size: int) -> LanguageModel:
