@@ -118,10 +118,18 @@ def finish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequenc
     finish_tables(name, title, {"": (columns, rows)}, notes)
 
 
+def _said(words: Sequence[str]) -> Iterator[str]:
+    """A command's words as anybody may type them: shared data by its variable, and not where this run was kept."""
+    shared = os.environ.get("PICOLAB_SHARED", str(Path(__file__).resolve().parents[2] / "shared"))
+    for before, word in zip(("", *words), words, strict=False):
+        if "--out" not in (before, word):
+            yield word.replace(shared, "$PICOLAB_SHARED")
+
+
 def finish_tables(name: str, title: str, tables: Mapping[str, Table], notes: Sequence[str]) -> None:
     """The same for several tables under one title, each with a name of its own."""
     result: dict[str, object] = {"name": name, "title": title, "machine": machine()}
-    result["command"] = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    result["command"] = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_said(sys.argv[1:])])
     made = [
         {"name": name, "columns": list(columns), "rows": [list(row) for row in rows]}
         for name, (columns, rows) in tables.items()
