@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -13,5 +14,8 @@ from jaxtyping import install_import_hook
 install_import_hook(("picolab.parts", "picolab.models"), "beartype.beartype")
 
 import torch  # noqa: E402  (after the hook)
+
+# A shell that starts tests in the background has Ctrl-C ignored, and every process they start would ignore it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)

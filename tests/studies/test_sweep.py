@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from picolab.studies.points import grid, trials_of
 from picolab.studies.pruning import median_says_stop
 from picolab.studies.result import StudyResult
 from picolab.studies.storage import PLAN, Storage
-from picolab.studies.study import Study
+from picolab.studies.study import Point, Study
 from picolab.studies.sweep import sweep
-from picolab.studies.work import TrialEnds
+from picolab.studies.work import TrialEnds, work
 from picolab.studies.workers import WorkerFell
 from picolab.train.events import Step
 
@@ -35,6 +35,27 @@ def begun(folder: Path) -> dict[str, int]:
         run.name: (run / "log.txt").read_text(encoding="utf-8").count("begins at step 0")
         for run in sorted((folder / "runs").iterdir())
     }
+
+
+def test_a_point_that_another_process_asked_for_while_we_looked_is_waited_for(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    """What a database shows of a point may lack its values for a moment; that search then says that there is nothing to ask."""
+    study = make_study(axes={"lr": [0.001]}, seeds=1)
+
+    class Search:
+        whole = False
+
+        def points(self) -> Sequence[Point]:
+            return grid(study) if self.whole else [{}]
+
+        def grow(self) -> bool:
+            self.whole = True
+            return False
+
+    storage = Storage.take_up(tmp_path / "out", study)
+    assert work(study, storage, Search(), report=lambda event: None)
+    assert all(storage.outcome(trial.name) is not None for trial in trials_of(study, grid(study)))
 
 
 def test_every_trial_runs_once_and_the_files_say_what_the_result_says(make_study: MakeStudy, tmp_path: Path) -> None:

@@ -53,8 +53,7 @@ def work(
     """Work until every trial has an outcome; False where a signal ended it before."""
     waiting = False
     while goes_on():
-        trials = trials_of(study, search.points())
-        pending = [trial for trial in trials if trial.point and storage.outcome(trial.name) is None]
+        trials, pending = _left(study, storage, search)
         taken = _take(storage, pending)
         if taken is not None:
             trial, claim = taken
@@ -71,6 +70,7 @@ def work(
                 return False
             report(TrialEnds(trial=trial, outcome=outcome))
         elif not search.grow():
+            trials, pending = _left(study, storage, search)  # another may have asked for a point since we looked
             if not pending:
                 return True
             if not waiting:
@@ -78,6 +78,12 @@ def work(
             waiting = True
             time.sleep(storage.wait)
     return False
+
+
+def _left(study: Study, storage: Storage, search: Search) -> tuple[list[Trial], list[Trial]]:
+    """All trials asked for so far, and those of them without an outcome."""
+    trials = trials_of(study, search.points())
+    return trials, [trial for trial in trials if trial.point and storage.outcome(trial.name) is None]
 
 
 def _take(storage: Storage, pending: list[Trial]) -> tuple[Trial, Claimed] | None:
