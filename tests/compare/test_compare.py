@@ -38,13 +38,19 @@ SMALLER = {
 
 Compare = Callable[..., Comparison]
 
+DRAWN = ("test_every_model_is_judged_with_every_seed_and_the_files_are_there",)
+"""Tests that look for pictures; the others draw none."""
+
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
+def small(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
     """`compare` on 300 integer sequences, a few steps a run, everything under a temporary folder."""
     monkeypatch.setenv("PICOLAB_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sequences, "DOCUMENTS", 40)
     monkeypatch.setattr(sequences, "LONGER_DOCUMENTS", 10)
+    if request.node.originalname not in DRAWN:
+        for name in ("draw_plots", "draw_sequence_plots"):
+            monkeypatch.setattr(f"picolab.compare.compare.{name}", lambda comparison, folder: [])
     for preset, sizes in SMALLER.items():
         entry = PRESETS[preset]
         monkeypatch.setitem(PRESETS, preset, replace(entry, settings={**entry.settings, **sizes}))

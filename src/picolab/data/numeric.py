@@ -64,7 +64,7 @@ class World:
         if not 0 <= self.noise < 100:
             raise BadSetting(f"noise {self.noise} is not 0 to 99 percent", hint="noise=5 spoils one number in twenty")
         for family in self.families:
-            if not rules(self, family):
+            if next(_rules(self, family), None) is None:
                 raise BadSetting(
                     f"no `{family}` sequence of {self.shortest} numbers fits below {self.numbers}",
                     hint="raise `numbers` or lower `shortest`",
@@ -144,12 +144,15 @@ def terms(rule: Rule, world: World, count: int) -> tuple[int, ...]:
 
 def rules(world: World, family: str) -> list[Rule]:
     """Every rule of a family that has at least `shortest` numbers in range, in a fixed order."""
-    candidates = (
-        Rule(family, start, step) for start in range(world.numbers) for step in FAMILIES[family](world, start)
-    )
-    if family == WALK:
-        return list(candidates)
-    return [rule for rule in candidates if len(terms(rule, world, world.shortest)) == world.shortest]
+    return list(_rules(world, family))
+
+
+def _rules(world: World, family: str) -> Iterator[Rule]:
+    for start in range(world.numbers):
+        for step in FAMILIES[family](world, start):
+            rule = Rule(family, start, step)
+            if family == WALK or len(terms(rule, world, world.shortest)) == world.shortest:
+                yield rule
 
 
 def neighbours(
