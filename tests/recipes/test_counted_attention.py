@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from picolab.cli.report import report
 from picolab.compare.plan import RUNS, run_name
 from picolab.compare.result import Comparison
 from picolab.errors import BadInput, UnknownName
@@ -45,6 +46,14 @@ def test_the_page_tells_the_findings_and_shows_the_heads_side_by_side(found):
         assert name.replace("131,072", "73,728") in page
     assert all(sentence.replace("'", "&#39;") in page for sentence in made.findings)
     assert "picolab compare counted counted-start --recipe counted-attention --tiny" in page
+
+
+def test_the_page_built_again_is_the_page(found, capsys):
+    made, folder = found
+    before = made.report.read_text(encoding="utf-8")
+    made.report.write_text("", encoding="utf-8")
+    assert report(str(folder)) == 0 and str(made.report) in capsys.readouterr().out
+    assert made.report.read_text(encoding="utf-8") == before
 
 
 def test_frozen_attention_is_frozen_and_what_others_learn_started_alike(found):

@@ -45,9 +45,11 @@ def _page_of(what: str) -> Path:
 
     folder = Path(what)
     if (folder / SUMMARY).exists():
+        from picolab.recipes.counted_attention import is_recipe, read_off
         from picolab.report.comparison import comparison_report
 
-        return comparison_report(Comparison.load(folder), folder)
+        comparison = Comparison.load(folder)
+        return read_off(comparison, folder).report if is_recipe(comparison) else comparison_report(comparison, folder)
     from picolab.studies import result as studies
 
     if (folder / studies.SUMMARY).exists():

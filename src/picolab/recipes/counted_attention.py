@@ -90,10 +90,20 @@ def counted_attention(
         overrides=_settings(scale, overrides or {}),
         report=report,
     )
+    return read_off(comparison, out)
+
+
+def is_recipe(comparison: Comparison) -> bool:
+    """Whether this recipe made a comparison: it has both ends of the scale, as they are here."""
+    return all(comparison.setup.arms.get(end) == ARMS[end] for end in (NONE, BEST))
+
+
+def read_off(comparison: Comparison, out: Path) -> CountedAttention:
+    """What a comparison of these arms says, and its page, written into the folder `out`."""
     gain = gain_of(comparison, none=NONE, best=BEST)
     words = (*findings(gain, comparison), *_what_counts_gave(comparison))
-    shown = [name for name in (COUNTED, START, BEST) if name in wanted]
-    page = counted_report(comparison, gain, words, out, side_by_side=shown, command=_command(tiny, arms, comparison))
+    shown = [name for name in (COUNTED, START, BEST) if name in comparison.setup.arms]
+    page = counted_report(comparison, gain, words, out, side_by_side=shown, command=_command(comparison))
     return CountedAttention(comparison=comparison, gain=gain, findings=words, report=page)
 
 
@@ -126,15 +136,18 @@ def _settings(scale: Scale, given: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _command(tiny: bool, arms: Sequence[str], comparison: Comparison) -> str:
-    setup = comparison.setup
-    words = ["picolab compare", *arms, f"--recipe {NAME}", *(["--tiny"] if tiny else [])]
+def _command(comparison: Comparison) -> str:
+    """The comparison again: at the scale that leaves the fewest settings to be named."""
+    setup, every = comparison.setup, {*ARMS, *COUNTS}
+    arms = [] if every <= set(setup.arms) else [arm for arm in setup.arms if arm not in (NONE, BEST)]
+    changed = {
+        flag: [f"--{name} {value}" for name, value in setup.overrides.items() if usual.get(name) != value]
+        for flag, usual in (((), _settings(FULL, {})), (("--tiny",), _settings(TINY, {})))
+    }
+    flag = min(changed, key=lambda one: len(changed[one]))
+    words = ["picolab compare", *arms, f"--recipe {NAME}", *flag]
     words += [f"--data {setup.data} --tokens {setup.tokens} --seeds {','.join(map(str, setup.seeds))}"]
-    scale = TINY if tiny else FULL
-    usual = _settings(scale, {})
-    return " ".join(
-        [*words, *(f"--{name} {value}" for name, value in setup.overrides.items() if usual.get(name) != value)]
-    )
+    return " ".join([*words, *changed[flag]])
 
 
 ARMS = {
