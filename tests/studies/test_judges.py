@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from picolab.errors import BadSetting
-from picolab.studies.forecast import forecast
+from picolab.studies.forecast import STEPS, forecast
 from picolab.studies.judges import N, grams, of_texts, repetition, training_grams
 from picolab.studies.points import grid, settings_of
 from picolab.studies.study import Study
 from picolab.studies.sweep import sweep
 from picolab.train.setup import dataset_of
+from picolab.train.step import Stepper
 
 MakeStudy = Callable[..., Study]
 
@@ -61,7 +62,12 @@ def test_a_forecast_counts_runs_and_measures_every_shape_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     study = make_study(axes={"lr": [0.1, 0.2, 0.3], "n_layers": [1, 2]})
+    taken, real = [], Stepper.take
+    monkeypatch.setattr(
+        Stepper, "take", lambda self, step, batch: (taken.append(self.accumulate), real(self, step, batch))[1]
+    )
     found = forecast(study)
+    assert len(taken) == 2 * (1 + STEPS), "steps as runs take them, and of each shape once"
     assert (found.points, found.runs, found.shapes, found.measured) == (6, 12, 2, 2)
     assert 0 < found.seconds_low <= found.seconds <= found.seconds_high
     result = sweep(study, out=tmp_path / "out")

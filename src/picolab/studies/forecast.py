@@ -1,6 +1,6 @@
 """What will a study take? Steps of each shape of model and batch, really taken and thrown away, counted up over all runs.
 
-    runs -> shapes (model, rows, batch) -> AdamW steps on the run's own batch, timed -> x steps of every run
+    runs -> shapes (model, rows, batch) -> steps of the run itself, timed           -> x steps of every run
                                         -> one validation split, timed          -> x its evaluations
     bytes of the parameters -> x checkpoints kept
 
@@ -14,19 +14,24 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from picolab.measure.loss import evaluate
 from picolab.measure.memory import resident_bytes
 from picolab.measure.parameters import count_parameters
-from picolab.measure.speed import training_speed
+from picolab.measure.stopwatch import settle
 from picolab.runs.settings import Settings
 from picolab.studies.judges import judge_of
 from picolab.studies.points import drawn, grid, settings_of, trials_of
 from picolab.studies.study import Study
 from picolab.studies.trial import task_of
+from picolab.train.distributed import joined
 from picolab.train.estimate import trainable_bytes
+from picolab.train.precision import choose
 from picolab.train.record import counts
+from picolab.train.step import Stepper, stepper_of
+from picolab.train.task import Task
 
 MOST = 8
 STEPS = 3
@@ -113,7 +118,13 @@ def _shape(settings: Settings) -> str:
 
 
 def _measured(study: Study, settings: Settings) -> _Cost:
-    task = task_of(study)(settings)
+    with joined(settings.training.device) as world:
+        precision = choose(settings.training.dtype, world.device)
+        task = task_of(study)(settings.changed(training={"dtype": precision.name}))
+        return _costs(study, settings, task, lambda: stepper_of(task, world, precision))
+
+
+def _costs(study: Study, settings: Settings, task: Task, make_stepper: Callable[[], Stepper]) -> _Cost:
     t = task.settings.training
     evaluations = 1 + (math.ceil(task.steps / t.eval_every) if t.eval_every else 1)
     judge = judge_of(study, settings)
@@ -125,20 +136,25 @@ def _measured(study: Study, settings: Settings) -> _Cost:
         evaluation = time.perf_counter() - began
         if evaluation > LONG:
             break
-    batch = task.batch(0)
     parameters = count_parameters(task.model).total
     if counts(task):  # one pass over everything
         began = time.perf_counter()
-        task.model.estimate(iter([batch]))  # type: ignore[operator]
+        task.model.estimate(iter([task.batch(0)]))  # type: ignore[operator]
         seconds = time.perf_counter() - began
         return _Cost(seconds, seconds, seconds, evaluation, task.steps, 1, 1.0, 0)
-    speed = training_speed(task.model, batch, repeats=STEPS, warmup=1)  # type: ignore[arg-type]  # a next-token batch
+    stepper, seconds_of = make_stepper(), []
+    for step in range(1 + STEPS):  # the first one pays for things that happen once; the model is thrown away afterwards
+        began = time.perf_counter()
+        stepper.take(step, task.batch(step))
+        settle(stepper.world.device)
+        seconds_of.append(time.perf_counter() - began)
+    steady = sorted(seconds_of[1:])
     # Newest and best checkpoint, each with AdamW's two averages.
     kept = 2 if t.checkpoint_every or t.patience else 1
     return _Cost(
-        speed.seconds,
-        speed.fastest,
-        speed.slowest,
+        statistics.median(steady),
+        steady[0],
+        steady[-1],
         evaluation,
         task.steps,
         evaluations,
