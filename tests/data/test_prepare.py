@@ -249,3 +249,18 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path, monkeyp
     monkeypatch.setattr(module, "find_cuts", find_and_change)
     with pytest.raises(BadData, match="changed while it was read"):
         prepare(spec, tokenizer="bytes")
+
+
+def test_reading_is_told_from_nothing_to_the_last_byte_and_not_where_nothing_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 64)
+    lines = [f"line {i} of this text" for i in range(40)]
+    spec, told = corpus_file(tmp_path / "a.txt", lines), []
+    prepare(spec, tokenizer="bytes", progress=lambda done, total: told.append((done, total)))
+    total = sum(map(len, lines))
+    assert told[0] == (0, total) and told[-1] == (total, total) and len(told) > 5
+    assert told == sorted(told)
+    told.clear()
+    prepare(spec, tokenizer="bytes", progress=lambda done, total: told.append((done, total)))
+    assert told == []

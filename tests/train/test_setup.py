@@ -14,13 +14,14 @@ import torch
 from picolab.errors import BadData, BadInput, BadSetting, UnknownName
 from picolab.runs.folder import Run
 from picolab.runs.settings import Settings, resolve
+from picolab.train.events import Reading, Started
 from picolab.train.loop import train
 from picolab.train.setup import build_model, dataset_of, fingerprint, next_token_task, settle
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PICOLAB_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("PICOLAB_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 def small(**changes: Any) -> Settings:
@@ -95,7 +96,7 @@ def test_all_of_an_architecture_is_written_down_and_builds_the_same_model() -> N
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"model": "lstn"}, UnknownName, "no preset is called `lstn`"),
+        ({"model.preset": "lstn"}, UnknownName, "no preset is called `lstn`"),
         ({"model.n_layerz": "3"}, UnknownName, "no setting of gpt2 is called `n_layerz`"),
         ({"n_heads": "3"}, BadSetting, "d_model 16 is not a multiple of n_heads 3"),
         (
@@ -129,3 +130,37 @@ def test_a_run_does_not_go_on_with_text_that_has_changed(tmp_path: Path) -> None
     corpus.write_text(corpus.read_text().replace("story 7,", "story 8,"))
     with pytest.raises(BadData, match="has changed since"):
         train(longer.changed(training={"steps": 7}), resume=run)
+
+
+def test_an_unknown_preset_or_setting_is_refused_before_the_corpus_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PICOLAB_HOME", str(tmp_path / "home"))
+    read: list[int] = []
+    settings = resolve(overrides={"data": "stories-shipped", "steps": 1})
+    for model, says in (
+        ({"preset": "lstn"}, "no preset is called `lstn`"),
+        ({"d_modle": 8}, "no setting of .* is called `d_modle`"),
+    ):
+        wrong = settings.changed(model=model)
+        with pytest.raises(UnknownName, match=says):
+            next_token_task(wrong, reading=lambda done, total: read.append(done))
+    assert not read
+
+
+def test_a_corpus_that_is_read_for_a_run_is_heard_of_by_who_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PICOLAB_HOME", str(tmp_path / "home"))
+    small = {
+        "model.preset": "lstm",
+        "data": "stories-shipped",
+        "tokenizer": "bytes",
+        "steps": 1,
+        "out": str(tmp_path / "run"),
+    }
+    told: list[Any] = []
+    train(resolve(overrides=small), report=told.append)
+    reading = [event for event in told if isinstance(event, Reading)]
+    assert reading and reading[0].done == 0 and reading[-1].done == reading[-1].total
+    assert told.index(reading[-1]) < next(i for i, event in enumerate(told) if isinstance(event, Started))
