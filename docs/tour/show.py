@@ -1,6 +1,6 @@
 """Run the notebook again, from its first cell, and keep what it shows: `python docs/tour/show.py`.
 
-small_worlds.ipynb -> a fresh folder, a fresh kernel -> every cell -> the same notebook with its outputs
+tour.ipynb -> a fresh folder, a fresh kernel -> every cell -> the same notebook with its outputs
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import nbformat
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parent / "small_worlds.ipynb"
+NOTEBOOK = Path(__file__).parent / "tour.ipynb"
 
 
 def executed(folder: Path) -> nbformat.NotebookNode:

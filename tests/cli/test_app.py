@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import subprocess
 import sys
@@ -47,6 +48,12 @@ def test_help_does_not_wait_for_torch(words):
 def test_the_list_of_verbs_says_what_their_help_says(verb):
     function = getattr(import_module(f"picolab.cli.{verb}"), verb)
     assert function.__doc__.splitlines()[0] == app.VERBS[verb]
+
+
+@pytest.mark.parametrize("verb", app.VERBS)
+def test_no_line_of_a_help_is_broken_twice(verb):
+    said = inspect.getdoc(getattr(import_module(f"picolab.cli.{verb}"), verb))
+    assert max(map(len, said.splitlines())) <= 80, "broken by hand for a wider terminal than the 80 columns of help"
 
 
 def test_alone_it_says_what_it_is_and_three_things_to_try(picolab):

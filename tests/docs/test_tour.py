@@ -18,7 +18,11 @@ def test_every_cell_of_the_notebook_runs(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     notebook = runpy.run_path(str(SHOW))["executed"](tmp_path / "work")
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    told = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
-    assert "linear-pico fails counting" in " ".join(told.split()) and "\x1b" not in told
-    assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs) == 2
+    told = " ".join("".join(output.get("text", "") for cell in cells for output in cell.outputs).split())
+    assert "\x1b" not in told
+    assert "linear-pico fails counting" in told
+    assert "lr matters most" in told
+    assert "healthy: 7 laws hold" in told
+    assert "scale-wrong: scores are 0.707107 times the reference's, which is sqrt(head_dim/d_model)" in told
+    assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs) == 5
     assert all(cell.outputs for cell in cells[1:])

@@ -120,7 +120,15 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def _console(file: Any) -> Console:
     width = None if file.isatty() else PIPE_WIDTH
-    return Console(file=file, width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
+    return Console(
+        file=file,
+        width=width,
+        highlight=False,
+        soft_wrap=False,
+        markup=False,
+        emoji=False,
+        force_jupyter=False,  # a command run inside a notebook writes to its file, as everywhere
+    )
 
 
 def _visible(letter: str) -> str:

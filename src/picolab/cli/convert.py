@@ -39,8 +39,8 @@ def convert(
 ) -> int:
     """Write a model in another format.
 
-    What is written is opened again and compared before it takes its name: tensors, logits, tokenizer. What the format
-    cannot hold is refused.
+    What is written is opened again and compared before it takes its name: tensors,
+    logits, tokenizer. What the format cannot hold is refused.
     """
     from picolab.runs.reference import open_reference
     from picolab.weights.convert import convert as write

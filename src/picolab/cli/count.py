@@ -47,7 +47,8 @@ def count(
 
     Of its training documents only: held-out text stays unseen. What is counted lies
     in the cache with the hashes of text and tokenizer; training a counted preset on
-    the same text finds it there. Ctrl-C keeps what is done; the same command goes on.
+    the same text finds it there. Ctrl-C keeps what is done; the same command goes
+    on.
     """
     from picolab.cli.amounts import COUNTING, READING, AmountDisplay
     from picolab.counts.count import count_corpus, folder_of, source_of

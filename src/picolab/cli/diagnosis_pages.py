@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from picolab.cli import console
+from picolab.runs.machine import command_line
 
 if TYPE_CHECKING:
     from picolab.diagnose.laws.law import Finding
@@ -23,8 +22,15 @@ def write_diff(
     from picolab.report.diagnosis.diff_page import write_diff_page
 
     wrote = write_diff_page(
-        verdict, html, reference=reference, target=target, engine=engine, spell=_speller(words), command=_command(), made=_made()
-    )  # fmt: skip
+        verdict,
+        html,
+        reference=reference,
+        target=target,
+        engine=engine,
+        spell=_speller(words),
+        command=command_line(),
+        made=_made(),
+    )
     console.progress().print(f"page  {wrote}", soft_wrap=True)
 
 
@@ -32,7 +38,7 @@ def write_doctor(findings: Sequence[Finding], html: Path, *, model: str, notes: 
     """The page of an examination."""
     from picolab.report.diagnosis.doctor_page import write_doctor_page
 
-    wrote = write_doctor_page(findings, html, model=model, notes=notes, command=_command(), made=_made())
+    wrote = write_doctor_page(findings, html, model=model, notes=notes, command=command_line(), made=_made())
     console.progress().print(f"page  {wrote}", soft_wrap=True)
 
 
@@ -45,10 +51,6 @@ def _speller(words: Tokenizer | None) -> Callable[[int], str]:
         return words.token_bytes(token).decode("utf-8", "replace") or f"<{token}>"
 
     return spell
-
-
-def _command() -> str:
-    return shlex.join(["picolab", *sys.argv[1:]])
 
 
 def _made() -> str:

@@ -36,8 +36,9 @@ def doctor(
 ) -> int:
     """Check a model against laws that need no reference.
 
-    Each law holds of every correct language model (`picolab ls laws`). A run is also
-    judged by its curves, its data and its settings. Exit 1 where a law is broken.
+    Each law holds of every correct language model (`picolab ls laws`). A run is
+    also judged by its curves, its data and its settings. Exit 1 where a law is
+    broken.
     """
     if self_test:
         from picolab.cli.self_test_show import run

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +12,7 @@ from rich.text import Text
 from picolab.cli import console
 from picolab.cli.flags import Gpt2Dir, Json, Out, Seed, use_gpt2_dir
 from picolab.errors import BadInput
+from picolab.runs.machine import command_line
 
 if TYPE_CHECKING:
     from picolab.cli.interpret_asked import Asked
@@ -126,12 +125,8 @@ def _write(exhibit: Exhibit, opened: Opened, *, out: Path | None, html: Path | N
             Fact(label="Vocabulary", value=figures.whole(opened.model.config.vocab_size)),
         ]
         made = f"Made by picolab {__version__}."
-        wrote.append(write_interpret_page(exhibit, html, facts=facts, command=_command(), made=made))
+        wrote.append(write_interpret_page(exhibit, html, facts=facts, command=command_line(), made=made))
     return wrote
-
-
-def _command() -> str:
-    return shlex.join(["picolab", *sys.argv[1:]])
 
 
 def _show(exhibit: Exhibit) -> None:

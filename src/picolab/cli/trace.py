@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from picolab.cli import console
 from picolab.cli.flags import Gpt2Dir, Json, Out, Seed, use_gpt2_dir
 from picolab.errors import BadInput, PicolabError, UnknownName
+from picolab.runs.machine import command_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -215,16 +216,9 @@ def _write(
             opened.model.tokenizer = opened.tokenizer  # type: ignore[assignment]
         losses = None if taken is None else taken.losses[:, : len(told.words) - 1].detach()
         wrote["html"] = write_trace_page(
-            told, kept, html, model=None if opened is None else opened.model, losses=losses, command=_command()
+            told, kept, html, model=None if opened is None else opened.model, losses=losses, command=command_line()
         )
     return wrote
-
-
-def _command() -> str:
-    import shlex
-    import sys
-
-    return shlex.join(["picolab", *sys.argv[1:]])
 
 
 def _show(told: Narration, wrote: dict[str, Any], *, detail: str, form: str, as_json: bool) -> None:

@@ -65,8 +65,9 @@ def verify(
 ) -> int:
     """Run a model here and in another engine, and compare.
 
-    Logits at every position of random token prompts (read at once, one by one, in pieces, after another text), greedy tokens,
-    tokenizers. Exit 1 where they differ.
+    Logits at every position of random token prompts (read at once, one by one, in
+    pieces, after another text), greedy tokens, tokenizers. Exit 1 where they
+    differ.
     """
     from picolab.cli.verify_show import show, show_haiku
     from picolab.runs.reference import open_reference

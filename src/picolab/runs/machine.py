@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -18,7 +19,7 @@ PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "pydantic")
 def describe() -> dict[str, Any]:
     """Everything about the place of a run that can change its numbers."""
     return {
-        "command": sys.argv,
+        "command": command(),
         "folder": str(Path.cwd()),
         "versions": {"picolab": __version__, "python": platform.python_version(), **_packages()},
         "machine": {
@@ -29,6 +30,23 @@ def describe() -> dict[str, Any]:
         },
         "git": _git(),
     }
+
+
+def command() -> list[str]:
+    """The words this program was started with, passwords of addresses left out: they are kept in runs and shown on pages."""
+    return [without_password(word) if "://" in word else word for word in sys.argv]
+
+
+def command_line() -> str:
+    """The same as it is typed, whatever name the program was started by."""
+    return shlex.join(["picolab", *command()[1:]])
+
+
+def without_password(url: str) -> str:
+    """An address that may be shown and kept."""
+    before, mark, rest = url.partition("://")
+    login, at, host = rest.rpartition("@")
+    return f"{before}{mark}{login.partition(':')[0]}{at}{host}"
 
 
 def _packages() -> dict[str, str | None]:
