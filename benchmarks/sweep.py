@@ -5,7 +5,7 @@ kills      a study of 12 trials; `picolab sweep` killed with SIGKILL at random m
            asked: every trial once in study.json, figures those of an undisturbed study, no trial with an outcome begun again
 overhead   the same runs one after another by `train`, in one process, against `sweep`; pictures are counted to the sweep
 workers    trials an hour with two workers against one, both single-threaded
-tiny       every shipped study in its tiny version
+tiny       every shipped study in its tiny version, and what --dry-run said it would take
 
 python benchmarks/sweep.py [--only kills] [--times 20] [--seed 0]     parts that are not run keep the figures they had
 python benchmarks/sweep.py --small                                   tried at a small size: nothing is written
@@ -193,16 +193,24 @@ def two_workers(work: Path) -> dict[str, Any]:
 
 def tiny(work: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """Wall-clock of every shipped study's tiny version, as a person runs it, with two workers."""
-    seconds = {}
+    seconds, foretold = {}, {}
     for name in names:
+        asked = subprocess.run(
+            command("sweep", name, "--tiny", "--workers", "2", "--dry-run", "--json"), check=True, capture_output=True
+        )
+        foretold[name] = json.loads(asked.stdout)["seconds"]
         began = time.perf_counter()
         subprocess.run(
             command("sweep", name, "--tiny", "--workers", "2", "--out", work / name), check=True, capture_output=True
         )
         seconds[name] = time.perf_counter() - began
-        print(f"tiny {name}: {seconds[name]:.1f} s, {len(shipped(name, tiny=True).seeds)} seeds", flush=True)
+        print(
+            f"tiny {name}: {seconds[name]:.1f} s, forecast {foretold[name]:.1f} s, "
+            f"{len(shipped(name, tiny=True).seeds)} seeds",
+            flush=True,
+        )
     print(f"tiny, all together: {sum(seconds.values()):.0f} s", flush=True)
-    return {"seconds": seconds, "together": sum(seconds.values())}
+    return {"seconds": seconds, "foretold": foretold, "together": sum(seconds.values())}
 
 
 def _longer(work: Path) -> Any:
@@ -240,7 +248,14 @@ def table(found: dict[str, Any]) -> list[list[str]]:
             ["two workers against one", f"{one['gain']:.2f} x ({one['one_seconds']:.1f} s, {one['two_seconds']:.1f} s)"]
         )
     if "tiny" in found:
-        rows += [[f"{name} --tiny", f"{seconds:.0f} s"] for name, seconds in found["tiny"]["seconds"].items()]
+        foretold = found["tiny"]["foretold"]
+        rows += [
+            [
+                f"{name} --tiny",
+                f"{seconds:.0f} s; --dry-run said {foretold[name]:.0f} s ({foretold[name] / seconds:.2f} x)",
+            ]
+            for name, seconds in found["tiny"]["seconds"].items()
+        ]
         rows.append(["all tiny versions", f"{found['tiny']['together']:.0f} s"])
     return rows
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -79,3 +80,17 @@ def test_a_forecast_counts_runs_and_measures_every_shape_once(
     assert found.disk_bytes == pytest.approx(weights, rel=0.35), "headers weigh something in models this small"
     assert result.complete
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_forecast_counts_the_texts_of_every_trial_also_where_trials_share_a_run(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = {"sampling.temperature": [0.5, 0.7, 0.9, 1.0], "sampling.top_p": [0.5, 1.0]}
+    study = make_study(axes=axes, judges=["sampling"], goal="sample_gap", seeds=2)
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "picolab.studies.forecast.written_figures", lambda model, *_, **__: (asked.append(""), sleep(0.5))
+    )
+    found = forecast(study)
+    assert (found.runs, len(asked)) == (16, 1), "measured once"
+    assert found.seconds > 16 * 0.5, "counted for every trial"

@@ -2,6 +2,7 @@
 
     runs -> shapes (model, rows, batch) -> steps of the run itself, timed           -> x steps of every run
                                         -> one validation split, timed          -> x its evaluations
+    trials                              -> the texts a judge reads, timed       -> x all of them
     bytes of the parameters -> x checkpoints kept
 
 Of many shapes `MOST` are measured, spread over the list; the others are taken to cost what those do a parameter and token. A
@@ -22,7 +23,8 @@ from picolab.measure.memory import resident_bytes
 from picolab.measure.parameters import count_parameters
 from picolab.measure.stopwatch import settle
 from picolab.runs.settings import Settings
-from picolab.studies.judges import judge_of
+from picolab.sample.pick import Sampler
+from picolab.studies.judges import judge_of, written_figures
 from picolab.studies.points import drawn, grid, settings_of, trials_of
 from picolab.studies.study import Study
 from picolab.studies.trial import task_of
@@ -30,6 +32,7 @@ from picolab.train.distributed import joined
 from picolab.train.estimate import trainable_bytes
 from picolab.train.precision import choose
 from picolab.train.record import counts
+from picolab.train.setup import dataset_of
 from picolab.train.step import Stepper, stepper_of
 from picolab.train.task import Task
 
@@ -67,6 +70,7 @@ class _Cost:
     evaluations: int
     work: float
     checkpoint: int
+    sampling: float
 
 
 def forecast(study: Study, *, workers: int = 1) -> Forecast:
@@ -74,7 +78,8 @@ def forecast(study: Study, *, workers: int = 1) -> Forecast:
     from pathlib import Path
 
     points = grid(study) if study.method == "grid" else drawn(study)
-    trials = {trial.run: trial for trial in trials_of(study, points)}
+    every = trials_of(study, points)
+    trials = {trial.run: trial for trial in every}  # ways of sampling share the runs
     settings = [settings_of(study, t.point, t.seed, Path(), t.run) for t in trials.values()]
     shapes: dict[str, list[Settings]] = {}
     for one in settings:
@@ -92,13 +97,14 @@ def forecast(study: Study, *, workers: int = 1) -> Forecast:
         )
         for part in usual
     }
+    sampling = len(every) * statistics.fmean(cost.sampling for cost in costs.values())
     disk = statistics.fmean(cost.checkpoint for cost in costs.values())
     return Forecast(
         points=len(points),
         runs=len(points) * len(study.seeds),
-        seconds=total["step"] / workers,
-        seconds_low=total["fastest"] * 0.9 / workers,
-        seconds_high=total["slowest"] * 1.3 / workers,
+        seconds=(total["step"] + sampling) / workers,
+        seconds_low=(total["fastest"] + sampling) * 0.9 / workers,
+        seconds_high=(total["slowest"] + sampling) * 1.3 / workers,
         disk_bytes=round(sum(len(g) * (costs[k].checkpoint if k in costs else disk) for k, g in shapes.items())),
         memory_bytes=resident_bytes() + max(cost.checkpoint for cost in costs.values()),
         shapes=len(keys),
@@ -141,7 +147,7 @@ def _costs(study: Study, settings: Settings, task: Task, make_stepper: Callable[
         began = time.perf_counter()
         task.model.estimate(iter([task.batch(0)]))  # type: ignore[operator]
         seconds = time.perf_counter() - began
-        return _Cost(seconds, seconds, seconds, evaluation, task.steps, 1, 1.0, 0)
+        return _Cost(seconds, seconds, seconds, evaluation, task.steps, 1, 1.0, 0, _sampling(study, settings, task))
     stepper, seconds_of = make_stepper(), []
     for step in range(1 + STEPS):  # the first one pays for things that happen once; the model is thrown away afterwards
         began = time.perf_counter()
@@ -160,4 +166,14 @@ def _costs(study: Study, settings: Settings, task: Task, make_stepper: Callable[
         evaluations,
         float(parameters),
         kept * 3 * trainable_bytes(task.model),
+        _sampling(study, settings, task),
     )
+
+
+def _sampling(study: Study, settings: Settings, task: Task) -> float:
+    """Seconds of what is asked of a finished run's texts."""
+    if "sampling" not in study.judges:
+        return 0.0
+    began = time.perf_counter()
+    written_figures(task.model, dataset_of(settings), Sampler(), seed=settings.seed, held_out_loss=0.0)
+    return time.perf_counter() - began

@@ -29,7 +29,7 @@ from picolab.sample.generate import generate
 from picolab.sample.pick import Sampler
 from picolab.studies.study import Study
 from picolab.train.setup import dataset_of
-from picolab.weights.checkpoint import load_model, load_tokenizer
+from picolab.weights.checkpoint import load_model
 
 N = 4
 """Length of the n-grams: three tokens come together by chance in a small corpus, four hardly."""
@@ -107,14 +107,19 @@ def sampled_figures(run: Run, sampler: Sampler, *, held_out_loss: float) -> dict
     last = run.last()
     if last is None:
         raise BadCheckpoint(f"`{run.path}` is finished and has no checkpoint", hint="remove the folder to train again")
-    settings = run.settings
-    dataset = dataset_of(settings)
-    model, tokenizer = load_model(last.path), load_tokenizer(last.path)
-    texts = [text for text in _drawn(model, dataset, sampler, seed=settings.seed, n=SAMPLED_TEXTS) if text]
+    dataset = dataset_of(run.settings)
+    return written_figures(load_model(last.path), dataset, sampler, seed=run.settings.seed, held_out_loss=held_out_loss)
+
+
+def written_figures(
+    model: LanguageModel, dataset: Dataset, sampler: Sampler, *, seed: int, held_out_loss: float
+) -> dict[str, float]:
+    """How a model writes when asked in this way."""
+    texts = [text for text in _drawn(model, dataset, sampler, seed=seed, n=SAMPLED_TEXTS) if text]
     figures = of_texts(texts, training_grams(dataset), dataset)
-    figures["repetition"] = repetition(texts, tokenizer.vocab_size)
+    figures["repetition"] = repetition(texts, dataset.tokenizer.vocab_size)
     if texts:
-        nats = sum(_nats(model, [tokenizer.eot, *text]) for text in texts) / sum(map(len, texts))
+        nats = sum(_nats(model, [dataset.tokenizer.eot, *text]) for text in texts) / sum(map(len, texts))
         figures |= {"sample_nats": nats, "sample_gap": abs(nats - held_out_loss)}
     return figures
 
