@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from picolab.counts import count, runs
 from picolab.counts import tables as tables_module
@@ -13,8 +14,10 @@ from picolab.counts.count import count_corpus, source_of, unigrams
 from picolab.counts.information import conditional_information, far_and_near
 from picolab.counts.shape import Shape
 from picolab.counts.tables import FILE, open_tables
+from picolab.data.batch import Batch
 from picolab.data.prepare import prepare
 from picolab.errors import BadData, BadSetting, UnknownName
+from picolab.models.ngram import Config, NGram
 
 SHAPES = [Shape.of(n, s) for n in (1, 2, 3) for s in (0, 1, 3, 8)] + [Shape((3, 1)), Shape((5, 2))]
 
@@ -61,6 +64,32 @@ def test_every_table_is_that_of_a_loop_over_the_text(dataset, tmp_path, piece):
     files = [path for path in tmp_path.iterdir() if path.name != count.LOCK]
     assert {path.suffix for path in files} == {".json", ".keys", ".counts"}
     assert len(files) == 1 + 2 * len(SHAPES)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_baseline_of_every_table_counts_the_same(dataset, tmp_path, order):
+    """The n-gram model keeps another layout, a tree over contexts of any length; its longest n-grams are these numbers."""
+    size, eot = dataset.tokenizer.vocab_size, dataset.tokenizer.eot
+    model = NGram(Config(vocab_size=size, order=order + 1))
+    texts = [[eot, *dataset.train.document(number).tolist(), eot] for number in range(dataset.train.n_documents)]
+    model.estimate(
+        Batch(
+            tokens=torch.tensor([text[:-1]]),
+            targets=torch.tensor([text[1:]]),
+            documents=torch.zeros(1, len(text) - 1, dtype=torch.int64),
+        )
+        for text in texts
+    )
+    table = count_corpus(dataset, [Shape.of(order, 0)], folder=tmp_path)[f"n{order}-s0"]
+    level, found = model.levels[-1], {}
+    for key, number in zip(level.ngrams.tolist(), level.counts.tolist(), strict=True):
+        node, target = divmod(key, size)
+        context = []  # the oldest token is the last branch of the tree
+        for depth in range(order, 0, -1):
+            node, token = divmod(int(model.levels[depth].contexts[node]), size)
+            context.append(token)
+        found[(*context, target)] = number
+    assert found == as_counter(table)
 
 
 def test_merging_in_many_small_ranges_is_merging(dataset, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from picolab.compare.plots import COLOURS, GREY
 from picolab.interpret import embeddings, neighbours
@@ -90,6 +91,7 @@ def _picture(space: Space) -> Picture:
         explained = [100 * share for share in space.components.explained]
         bars.bar(range(1, len(explained) + 1), explained, color=COLOURS[0])
         bars.set_xlabel("component")
+        bars.xaxis.set_major_locator(MaxNLocator(integer=True))
         bars.set_ylabel("share of the variance (%)")
         bars.set_title("explained variance", loc="left", fontsize=10, color=GREY)
     what = "the numbers joined in their order" if ordered else "the most frequent tokens"
