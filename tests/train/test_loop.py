@@ -253,6 +253,14 @@ def test_going_on_with_another_model_or_data_is_refused(tmp_path: Path) -> None:
             train(run.settings.changed(**change), resume=run, task_of=tiny_task)
 
 
+def test_going_back_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    run, _ = run_tiny(tmp_path / "run", steps=4)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(BadSetting, match="has 4 steps done, more than the 3 asked for"):
+        train(run.settings.changed(training={"steps": 3}), resume=run, task_of=tiny_task)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     run, _ = run_tiny(tmp_path / "run", steps=4)
     other, _ = run_tiny(tmp_path / "other", steps=4, **{"model.d_model": 32})

@@ -80,13 +80,19 @@ def train(
 
 
 def _check_same_run(run: Run, task: Task) -> None:
-    """Refuse to go on with other data, another model or another seed: that would be another run under the old name."""
+    """Refuse to go back, or on with other data, another model or seed: that would be another run under the old name."""
     for name, (before, now) in differences(run.settings, task.settings).items():
         if name == "seed" or name.split(".")[0] in ("data", "model", "dpo"):
             raise BadSetting(
                 f"`{run.path}` was begun with `{name}` {before}, not {now}",
                 hint="leave it out to go on with the run, or start a new one without --resume",
             )
+    last = run.last()
+    if last is not None and last.step > task.steps:
+        raise BadSetting(
+            f"`{run.path}` has {last.step:,} steps done, more than the {task.steps:,} asked for",
+            hint="more steps, or leave them out to go on with the run",
+        )
     before = run.meta.get("data", {}).get("fingerprint", task.data_fingerprint)
     if before != task.data_fingerprint:
         raise BadData(
