@@ -23,7 +23,7 @@ from picolab.studies.search import Listed
 from picolab.studies.storage import Storage
 from picolab.studies.study import Axis, Study
 from picolab.studies.turning import turn_of
-from picolab.studies.words import SENTENCES, sentence
+from picolab.studies.words.found import SENTENCES, sentence
 
 MakeStudy = Callable[..., Study]
 

@@ -88,11 +88,10 @@ def tell(result: StudyResult, folder: Path, page: Path) -> None:
 def points_table(result: StudyResult, most: int = 24) -> Any:
     """The best points first, a line each."""
     from picolab.studies.figures import FIGURES
+    from picolab.studies.result import best_first
 
     study, figure = result.study, FIGURES[result.study.goal]
-    finished = [point for point in result.points if study.goal in point.figures]
-    finished.sort(key=lambda p: p.figures[study.goal].mean * (-1 if figure.lower is False else 1))
-    shown = [*finished, *(point for point in result.points if study.goal not in point.figures)]
+    shown = best_first(result.points, study.goal)
     columns = [
         *(axis.short for axis in study.axes),
         study.goal,
@@ -116,8 +115,7 @@ def points_table(result: StudyResult, most: int = 24) -> Any:
             ]
         )
     unit = f" in {figure.unit}" if figure.unit else ""
-    way = {True: ", lower is better", False: ", higher is better", None: ""}[figure.lower]
-    title = f"{study.name}: {figure.says}{unit}{way}" + (
+    title = f"{study.name}: {figure.says}{unit}{figure.way}" + (
         f" (best {most} of {len(shown)} points)" if len(shown) > most else ""
     )
     return console.table(title, columns, rows, right=columns[:-1])
@@ -147,7 +145,7 @@ def _forecast(study: Any, workers: int, *, as_json: bool) -> int:
 
 def _goes_on(folder: Path, storage: str | None) -> str:
     """The command that continues; a password stays with whoever knows it."""
-    from picolab.studies.shared import without_password
+    from picolab.studies.database import without_password
 
     return f"picolab sweep {folder}" + ("" if storage is None else f" --storage {without_password(storage)}")
 

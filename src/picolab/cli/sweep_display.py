@@ -104,8 +104,8 @@ class SweepDisplay:
         outcome = event.outcome
         self.done, self.mine = self.done + 1, self.mine + 1
         goal = outcome.figures.get(self.study.goal)
-        lower = FIGURES[self.study.goal].lower is not False
-        if goal is not None and (self.best is None or (goal < self.best[0]) == lower):
+        small = FIGURES[self.study.goal].wants_small
+        if goal is not None and (self.best is None or (goal < self.best[0]) == small):
             self.best = (goal, point_said(outcome.point))
         what = (
             f"{self.study.goal} {number(goal)}"

@@ -17,9 +17,9 @@ from picolab.report.embedded import Shown, address_of
 from picolab.report.interpretation.exhibit import PICTURE, as_svg
 from picolab.report.page import Cell, Fact, Line, Page, Table, write
 from picolab.studies.figures import FIGURES
-from picolab.studies.plots import PICTURES
-from picolab.studies.points import point_said, without
-from picolab.studies.result import PointResult, StudyResult
+from picolab.studies.plots.pictures import PICTURES
+from picolab.studies.points import point_said, said, without
+from picolab.studies.result import PointResult, StudyResult, best_first
 
 REPORT = "report.html"
 SAYS = {
@@ -132,26 +132,24 @@ def _facts(result: StudyResult) -> tuple[Fact, ...]:
 
 
 def _values(axis: Any) -> str:
-    from picolab.studies.points import said
-
     if axis.is_range:
         return f"{axis.low:g} to {axis.high:g}" + (", in equal ratios" if axis.log else "")
     return ", ".join(said(value) for value in axis.values)
 
 
 def _warnings(result: StudyResult) -> tuple[str, ...]:
-    said = []
+    told = []
     if not result.complete:
-        said.append("This study was interrupted: only what had finished is shown.")
+        told.append("This study was interrupted: only what had finished is shown.")
     if result.study.tiny:
-        said.append(
+        told.append(
             "This is the tiny version: it shows how the study works, on models and budgets too small to conclude from."
         )
     if not result.study.has_bands:
-        said.append("One seed: no bands are drawn, and no difference is told from chance.")
+        told.append("One seed: no bands are drawn, and no difference is told from chance.")
     if not result.held_out:
-        said.append(NOT_HELD_OUT)
-    return tuple(said)
+        told.append(NOT_HELD_OUT)
+    return tuple(told)
 
 
 def _pictures(result: StudyResult) -> list[Shown]:
@@ -168,18 +166,9 @@ def _pictures(result: StudyResult) -> list[Shown]:
 
 
 def _table(result: StudyResult) -> Table | None:
-    goal = FIGURES[result.study.goal]
     known = {name for point in result.points for name in point.figures}
     asked = [result.study.goal, *result.study.also]
     names = [*asked, *(name for name in COLUMNS if name in known and name not in asked)][:MOST_COLUMNS]
-    points = sorted(
-        result.points,
-        key=lambda p: (
-            p.figures[result.study.goal].mean * (-1 if goal.lower is False else 1)
-            if result.study.goal in p.figures
-            else float("inf")
-        ),
-    )
     constant = [axis.name for axis in result.study.axes if len(axis.values) == 1]
     reasons = {t.number: t.reason or "" for t in result.trials if t.status != "finished"}
     return Table(
@@ -193,7 +182,7 @@ def _table(result: StudyResult) -> Table | None:
                 cells=tuple(_cell(point, name) for name in names) if result.study.goal in point.figures else (),
                 reason=reasons.get(point.number, ""),
             )
-            for point in points
+            for point in best_first(result.points, result.study.goal)
         ),
         title="Every point",
         caption="Means over seeds; a range is the smallest to the largest seed.",

@@ -1,0 +1,48 @@
+"""Where do the losses part? Both losses of every point along the steps, seeds as a band, a dotted line where overfitting begins.
+
+held-out  \\_:_/           training  \\_:__
+            : step s                   :  \\__
+"""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from picolab.compare.plots import COLOURS, GREY
+from picolab.studies.plots.band import along_steps, draw_band
+from picolab.studies.plots.scales import head
+from picolab.studies.points import point_said
+from picolab.studies.result import StudyResult
+from picolab.studies.turning import Turn, turn_of, turn_of_run
+
+MOST_PANELS = 6
+CURVES = (("loss", COLOURS[1], "-", "held-out"), ("train_loss", COLOURS[0], "--", "training"))
+
+
+def turning_figure(result: StudyResult) -> Figure | None:
+    """A panel a point that has a turn, whether it can be claimed or not."""
+    if "turning" not in result.study.ask:
+        return None
+    turns = [(p, turn) for p in result.points if (turn := turn_of(p.number, result.trials)) is not None][:MOST_PANELS]
+    if not turns:
+        return None
+    figure = Figure(figsize=(7.2, 0.6 + 2.4 * len(turns)), layout="constrained")
+    for row, (point, turn) in enumerate(turns):
+        plot = figure.add_subplot(len(turns), 1, row + 1)
+        _draw(plot, result, turn)
+        head(plot, point_said(point.point))
+    plot.set_xlabel("step")
+    return figure
+
+
+def _draw(plot: Axes, result: StudyResult, turn: Turn) -> None:
+    mine = [t for t in result.finished if t.number == turn.number and turn_of_run(t) is not None]
+    for column, colour, dash, label in CURVES:
+        xs, over = along_steps(mine, column)
+        draw_band(plot, xs, over, spread=result.study.has_bands, color=colour, linestyle=dash, label=label)
+    if turn.claimed:
+        says = f"overfitting begins: step {turn.step.mean:.0f}"
+        plot.axvline(turn.step.mean, color=GREY, linestyle=":", label=says)
+    plot.set_ylabel("loss (nats a token)")
+    plot.legend(fontsize=8)
