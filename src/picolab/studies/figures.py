@@ -29,6 +29,14 @@ class Figure:
         """Which end is good, to be added to a title or a label."""
         return {True: ", lower is better", False: ", higher is better", None: ""}[self.lower]
 
+    def number(self, value: float) -> str:
+        """A value in the digits that the figure carries, thousands apart."""
+        return f"{value:,.{self.digits}f}"
+
+    def brief(self, value: float) -> str:
+        """A value where there is little room: counts in three digits."""
+        return self.number(value) if self.digits else shortened(value)
+
 
 FIGURES: dict[str, Figure] = {
     "loss": Figure("validation loss", "nats a token"),

@@ -101,13 +101,14 @@ def _when_to_stop(study: Study, whole: Sequence[PointResult], outcomes: Sequence
 def _says(study: Study, chosen: PointResult, best: PointResult, near: Sequence[PointResult]) -> str:
     goal = study.goal
     figure, band = FIGURES[goal], chosen.figures[goal]
-    span = f" ({band.low:.3f} to {band.high:.3f} over {band.seeds} seeds)" if band.seeds > 1 else " on one seed"
+    low, high = figure.number(band.low), figure.number(band.high)
+    span = f" ({low} to {high} over {band.seeds} seeds)" if band.seeds > 1 else " on one seed"
     name, other = (point_said(without(one.point, study.conditions)) for one in (chosen, best))
-    says = f"Take {name}: {figure.says} {band.mean:.3f} {figure.unit}".rstrip() + span
+    says = f"Take {name}: the {figure.says} is {figure.number(band.mean)} {figure.unit}".rstrip() + span
     if chosen is best:
         says += ", the best mean" if len(near) == 0 else f", the best mean; {_near(near)} within the noise of seeds"
     else:
-        says += f". The best, {other} ({best.figures[goal].mean:.3f}), is ahead by no more than the noise of seeds"
+        says += f". The best, {other} ({figure.number(best.figures[goal].mean)}), is ahead by no more than the noise of seeds"
         if _cost(study, best) < math.inf:
             share = _cost(study, chosen) / _cost(study, best)
             says += f", and this takes {share:.0%} of its {COSTS[study.cost]}"

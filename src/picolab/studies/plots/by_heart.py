@@ -10,8 +10,8 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from picolab.compare.plots import COLOURS, DASHES
 from picolab.studies.plots.band import along_steps, draw_band
+from picolab.studies.plots.panels import legend_below, look_of, stacked
 from picolab.studies.plots.scales import head
 from picolab.studies.points import point_said
 from picolab.studies.result import StudyResult
@@ -26,19 +26,16 @@ def by_heart_figure(result: StudyResult) -> Figure | None:
     points = [point for point in result.points if point.number in measured]
     if not points:
         return None
-    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
-    for row, (column, says) in enumerate(PANELS):
-        plot = figure.add_subplot(2, 1, row + 1)
+    figure, plots = stacked([2.7] * len(PANELS))
+    for plot, (column, says) in zip(plots, PANELS, strict=True):
         for place, point in enumerate(points[:MOST_LINES]):
             xs, over = along_steps([t for t in result.finished if t.number == point.number], column)
-            draw_band(
-                plot, xs, over, spread=result.study.has_bands, color=COLOURS[place % len(COLOURS)],
-                linestyle=DASHES[place % len(DASHES)], label=point_said(point.point),
-            )  # fmt: skip
+            look = look_of(place) | {"marker": None}
+            draw_band(plot, xs, over, spread=result.study.has_bands, label=point_said(point.point), **look)
         plot.set_ylim(-0.03, 1.03)
         plot.yaxis.set_major_formatter(PercentFormatter(1.0))
         head(plot, f"4-grams of samples that {says}")
-        if row == 0:
-            plot.legend(fontsize=8)
-    plot.set_xlabel("step")
+    rest = len(points) - MOST_LINES
+    plots[-1].set_xlabel("step" + (f"   ({rest} more points are in the words only)" if rest > 0 else ""))
+    legend_below(figure, plots[0])
     return figure

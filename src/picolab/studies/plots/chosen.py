@@ -6,10 +6,28 @@ values    numbers by size, names as the study lists them, None (does not concern
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from picolab.studies.result import PointResult, StudyResult
 from picolab.studies.study import Axis
+from picolab.studies.words.conditions import conditions_of
+
+
+def by_condition(result: StudyResult) -> list[tuple[str, StudyResult]]:
+    """The study under each of its conditions, with what was found there; the whole, under no name, where it has none."""
+    return [
+        (
+            given.says,
+            replace(
+                result,
+                points=tuple(point for point in result.points if given.holds(point.point)),
+                trials=tuple(trial for trial in result.trials if given.holds(trial.point)),
+                findings=tuple(found for found in result.findings if found.figures.get("given", "") == given.says),
+            ),
+        )
+        for given in conditions_of(result.study, result.points)
+    ]
 
 
 def whole_points(result: StudyResult) -> list[PointResult]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from picolab.compare.plots import COLOURS, GREY
 from picolab.studies.plots.band import along_steps, draw_band
+from picolab.studies.plots.panels import legend_below, stacked
 from picolab.studies.plots.scales import head
 from picolab.studies.points import point_said
 from picolab.studies.result import StudyResult
@@ -24,15 +25,18 @@ def turning_figure(result: StudyResult) -> Figure | None:
     """A panel a point that has a turn, whether it can be claimed or not."""
     if "turning" not in result.study.ask:
         return None
-    turns = [(p, turn) for p in result.points if (turn := turn_of(p.number, result.trials)) is not None][:MOST_PANELS]
+    turns = [(p, turn) for p in result.points if (turn := turn_of(p.number, result.trials)) is not None]
     if not turns:
         return None
-    figure = Figure(figsize=(7.2, 0.6 + 2.4 * len(turns)), layout="constrained")
-    for row, (point, turn) in enumerate(turns):
-        plot = figure.add_subplot(len(turns), 1, row + 1)
+    shown = turns[:MOST_PANELS]
+    figure, plots = stacked([2.5] * len(shown))
+    for plot, (point, turn) in zip(plots, shown, strict=True):
         _draw(plot, result, turn)
-        head(plot, point_said(point.point))
-    plot.set_xlabel("step")
+        begins = f"overfitting begins at step {turn.step.mean:.0f}" if turn.claimed else "no turn can be claimed"
+        head(plot, f"{point_said(point.point)}: {begins}")
+    rest = len(turns) - len(shown)
+    plots[-1].set_xlabel("step" + (f"   ({rest} more points are in the words only)" if rest else ""))
+    legend_below(figure, plots[0])
     return figure
 
 
@@ -42,7 +46,5 @@ def _draw(plot: Axes, result: StudyResult, turn: Turn) -> None:
         xs, over = along_steps(mine, column)
         draw_band(plot, xs, over, spread=result.study.has_bands, color=colour, linestyle=dash, label=label)
     if turn.claimed:
-        says = f"overfitting begins: step {turn.step.mean:.0f}"
-        plot.axvline(turn.step.mean, color=GREY, linestyle=":", label=says)
+        plot.axvline(turn.step.mean, color=GREY, linestyle=":")
     plot.set_ylabel("loss (nats a token)")
-    plot.legend(fontsize=8)

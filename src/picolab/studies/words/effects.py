@@ -26,8 +26,9 @@ def effects_found(study: Study, axes: Sequence[Axis], outcomes: Sequence[Outcome
     for goal in (study.goal, *study.also):
         made = (effect_of(axis, outcomes, goal, lower=FIGURES[goal].wants_small) for axis in axes)
         effects = sorted((e for e in made if e is not None), key=lambda e: (not e.size.told_apart, -abs(e.size.mean)))
+        most = _has_largest_first(effects)
         found += [
-            ("effect", {**_effect(effect, goal), "rank": rank, "of": len(effects)})
+            ("effect", {**_effect(effect, goal), "rank": rank, "of": len(effects), "most": most and rank == 1})
             for rank, effect in enumerate(effects, 1)
         ]
         if goal == study.goal:
@@ -52,6 +53,15 @@ def _effect(effect: Effect, figure: str) -> dict[str, Any]:
         "combinations": effect.contexts,
         **gap_figures(effect.size),
     }
+
+
+def _has_largest_first(effects: Sequence[Effect]) -> bool:
+    """Whether the first effect is larger than every other one by more than chance: only then it matters most."""
+    if len(effects) < 2 or not effects[0].size.told_apart:
+        return False
+    runner_up = max(effects[1:], key=lambda effect: abs(effect.size.mean))
+    gap = rival_of(effects[0], runner_up)
+    return gap is not None and gap.told_apart and gap.mean > 0
 
 
 def _rivals(sure: Sequence[Effect], figure: str) -> Found:
@@ -86,14 +96,13 @@ def say_effect(f: Figures) -> str:
     where = " on average over the other settings" if f["combinations"] > 1 else ""
     way = "rises" if f["difference"] >= 0 else "falls"
     what = f"from {f['best']} to {f['worst']} the {figure.says} {way} by {size_said(f)} {figure.unit}".rstrip() + where
-    only = f["of"] == 1
     if f["margin"] is None:
         return f"{f['axis']}: {what}, on one seed."
     if not f["told_apart"]:
         of = "" if len(f["levels"]) == 2 else f" between any two of its {len(f['levels'])} values"
         return f"{f['axis']} makes no difference{of} that {f['seeds']} seeds can tell: {what}."
     if f["rank"] == 1:
-        return f"{f['axis']} {'matters' if only else 'matters most'}: {what}."
+        return f"{f['axis']} {'matters most' if f['most'] else 'matters'}: {what}."
     return f"{f['axis']} matters as well: {what}."
 
 

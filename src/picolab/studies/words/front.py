@@ -33,8 +33,9 @@ def front_found(study: Study, points: Sequence[PointResult]) -> Found:
 
 def say_front(f: Figures) -> str:
     """How many points are on the front, and the cheapest of them."""
-    unit = FIGURES[f["cost"]].unit
-    names = [f"{one['point']} ({one['goal']:.3f} for {shortened(one['cost'], unit)})" for one in f["points"][:MOST]]
+    goal, unit = FIGURES[f["figure"]], FIGURES[f["cost"]].unit
+    shown = f["points"][:MOST]
+    names = [f"{one['point']} ({goal.number(one['goal'])} for {shortened(one['cost'], unit)})" for one in shown]
     more = len(f["points"]) - len(names)
     return (
         f"{len(f['points'])} of {f['of']} points {'is' if len(f['points']) == 1 else 'are'} worth the {COSTS[f['cost']]}, "

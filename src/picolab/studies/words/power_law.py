@@ -24,22 +24,25 @@ NEARLY = 0.9
 """Budgets are rounded to whole steps: nearly the most counts as the most."""
 
 
+def fitted_points(points: Sequence[PointResult]) -> dict[str, list[PointResult]]:
+    """For each of the three questions the points that answer it."""
+    whole = {p.number: p for p in points if p.has(*NEEDED)}
+    if not whole:
+        return {}
+    mean = {name: {number: p.figures[name].mean for number, p in whole.items()} for name in NEEDED}
+    most = {name: NEARLY * max(mean[name].values()) for name in ("tokens", "parameters")}
+    return {
+        "parameters": [p for number, p in whole.items() if mean["tokens"][number] > most["tokens"]],
+        "tokens": [p for number, p in whole.items() if mean["parameters"][number] > most["parameters"]],
+        "flops": [whole[number] for number in front(mean["flops"], mean["loss"])],
+    }
+
+
 def power_laws_found(points: Sequence[PointResult], floor: float | None) -> Found:
     """The lines that can be fitted."""
-    whole = [p for p in points if p.has(*NEEDED)]
-    if not whole:
-        return []
-    means = {p.number: {name: p.figures[name].mean for name in NEEDED} for p in whole}
-    most_tokens, most_parameters = (max(one[name] for one in means.values()) for name in ("tokens", "parameters"))
-    kept = front({n: one["flops"] for n, one in means.items()}, {n: one["loss"] for n, one in means.items()})
-    chosen = {
-        "parameters": [one for one in means.values() if one["tokens"] > NEARLY * most_tokens],
-        "tokens": [one for one in means.values() if one["parameters"] > NEARLY * most_parameters],
-        "flops": [means[number] for number in kept],
-    }
     found: Found = []
-    for name, rows in chosen.items():
-        fit = power_law([row[name] for row in rows], [row["loss"] for row in rows], floor=floor)
+    for name, chosen in fitted_points(points).items():
+        fit = power_law([p.figures[name].mean for p in chosen], [p.figures["loss"].mean for p in chosen], floor=floor)
         if fit is not None:
             figures = {
                 **asdict(fit),
