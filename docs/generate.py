@@ -29,6 +29,7 @@ def tree() -> str:
     for path in sorted(PACKAGE.iterdir(), key=lambda p: (p.is_dir(), p.name)):
         if path.is_dir() and (path / "__init__.py").exists():
             files = sorted(p.stem for p in path.glob("*.py") if p.stem != "__init__")
+            files += sorted(f"{p.parent.name}/" for p in path.glob("*/__init__.py"))
             lines.append(f"  {path.name + '/':14} {_says(path / '__init__.py')}")
             lines += _wrap(files)
         elif path.suffix == ".py" and not path.name.startswith("__"):

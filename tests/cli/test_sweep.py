@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from picolab.studies.plots import PICTURES
+from picolab.studies.plots.pictures import PICTURES
 
 STUDY = {
     "study": "small",

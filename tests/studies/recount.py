@@ -166,6 +166,20 @@ def effect(all_trials: Trials, f: re.Match[str]) -> None:
     sure = [_size(one) for one in others if len(one) > 1 and _size(one) > _margin(one)]
     if not f["verdict"].startswith("makes no"):
         assert (f["verdict"] != "matters as well") == (size == max(sure))
+        assert (f["verdict"] == "matters most") == _is_largest(levels, others)
+
+
+def _is_largest(levels: Mapping[str, np.ndarray], all_levels: Sequence[Mapping[str, np.ndarray]]) -> bool:
+    """Whether an effect is larger than the largest of the others by more than chance, seed by seed."""
+    mine, *rest = (
+        np.abs(pick(one.values(), key=np.mean) - other(one.values(), key=np.mean))
+        for one in (levels, *(one for one in all_levels if len(one) > 1 and one.keys() != levels.keys()))
+        for pick, other in ((max, min),)
+    )
+    if not rest:
+        return False
+    runner_up = max(rest, key=np.mean)
+    return bool(stats.ttest_rel(mine, runner_up).confidence_interval(0.95).low > 0)
 
 
 @reader(
@@ -317,7 +331,7 @@ def when_to_stop(trials: Trials, f: re.Match[str]) -> None:
 
 
 @reader(
-    r"[Tt]ake (?P<point>.+?): (?P<what>[\w' -]+?) (?P<mean>[\d.]+) nats a token \((?P<low>[\d.]+) to (?P<high>[\d.]+) "
+    r"[Tt]ake (?P<point>.+?): the (?P<what>[\w' -]+?) is (?P<mean>[\d.]+) nats a token \((?P<low>[\d.]+) to (?P<high>[\d.]+) "
     r"over \d+ seeds\)"
     r"(?:, the best mean(?:; (?P<near>\d+) other points? (?:is|are) within the noise of seeds)?"
     r"|\. The best, (?P<best>.+?) \((?P<its>[\d.]+)\), is ahead by no more than the noise of seeds, and this takes "

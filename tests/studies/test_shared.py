@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from picolab.errors import BadInput
-from picolab.studies import shared
+from picolab.studies import database, shared_claims
+from picolab.studies.database import without_password
 from picolab.studies.outcome import Outcome
-from picolab.studies.shared import SharedStorage, without_password
+from picolab.studies.shared import SharedStorage
 from picolab.studies.study import Study
 from picolab.studies.sweep import sweep
 
@@ -26,8 +27,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWa
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine is taken for dead after a second, not after a minute."""
-    monkeypatch.setattr(shared, "BEAT", 0.1)
-    monkeypatch.setattr(shared, "GRACE", 1.0)
+    monkeypatch.setattr(shared_claims, "BEAT", 0.1)
+    monkeypatch.setattr(shared_claims, "GRACE", 1.0)
     monkeypatch.setattr(SharedStorage, "wait", 0.1)
 
 
@@ -146,7 +147,7 @@ def test_a_database_that_is_none_gets_one_sentence(
 def test_a_corrupt_or_locked_database_is_named_and_untouched(
     make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "TIMEOUT", 0.1)
+    monkeypatch.setattr(database, "TIMEOUT", 0.1)
     study = make_study(axes={"lr": [0.001]}, seeds=1)
     (tmp_path / "study.db").write_bytes(b"not a database at all" * 99)
     with pytest.raises(BadInput, match="refused: file is not a database"):

@@ -13,48 +13,16 @@ import pytest
 from scipy import stats
 
 from picolab.studies.effects import effect_of, rival_of, share_of
-from picolab.studies.gather import gather
-from picolab.studies.outcome import Outcome
+from picolab.studies.figures import shortened
 from picolab.studies.pareto import front
-from picolab.studies.points import grid, trials_of
 from picolab.studies.power_law import power_law
-from picolab.studies.result import StudyResult
-from picolab.studies.search import Listed
-from picolab.studies.storage import Storage
 from picolab.studies.study import Axis, Study
 from picolab.studies.turning import turn_of
-from picolab.studies.words import SENTENCES, sentence
+from picolab.studies.words.found import SENTENCES, sentence
+
+from made_up_study import made_up, outcome, result_of
 
 MakeStudy = Callable[..., Study]
-
-
-def outcome(study: Study, number: int, point: Mapping[str, Any], seed: int, **figures: float) -> Outcome:
-    """A finished trial with these figures."""
-    return Outcome(
-        name=f"p{number:04d}_seed-{seed}", number=number, point=point, seed=seed, run=f"runs/p{number:04d}_seed-{seed}",
-        status="finished", reason=None, figures=figures, course={}, device="cpu", started="2026-01-01T00:00:00", seconds=1.0,
-        process=1,
-    )  # fmt: skip
-
-
-def made_up(
-    study: Study, loss: Callable[[Mapping[str, Any], int], float], **more: Callable[[Mapping[str, Any]], float]
-) -> list[Outcome]:
-    """Every trial of a grid with a loss that a rule gives it."""
-    return [
-        outcome(
-            study, t.number, t.point, t.seed, loss=loss(t.point, t.seed), **{k: f(t.point) for k, f in more.items()}
-        )
-        for t in trials_of(study, grid(study))
-    ]
-
-
-def result_of(study: Study, outcomes: list[Outcome], folder: Path) -> StudyResult:
-    """What a study of these outcomes says."""
-    storage = Storage.take_up(folder, study)
-    for one in outcomes:
-        storage.keep(one)
-    return gather(study, storage, Listed(grid(study)), complete=True)
 
 
 def test_the_effect_of_a_setting_is_what_was_put_into_the_data(make_study: MakeStudy) -> None:
@@ -208,8 +176,8 @@ def test_a_cheaper_point_that_seeds_cannot_tell_from_the_best_is_recommended(
     assert advice is not None
     assert (advice.number, advice.best, advice.within_noise) == (1, 2, (1,))
     assert advice.says == (
-        "Take n_layers 2: validation loss 2.013 nats a token (2.000 to 2.030 over 3 seeds). The best, n_layers 3 (2.007), is "
-        "ahead by no more than the noise of seeds, and this takes 67% of its training compute."
+        "Take n_layers 2: the validation loss is 2.013 nats a token (2.000 to 2.030 over 3 seeds). The best, n_layers 3 (2.007), "
+        "is ahead by no more than the noise of seeds, and this takes 67% of its training compute."
     )
     apart = made_up(
         study,
@@ -221,15 +189,56 @@ def test_a_cheaper_point_that_seeds_cannot_tell_from_the_best_is_recommended(
     assert advice.says.endswith("the best mean.")
 
 
+def test_a_setting_matters_most_only_if_it_is_told_from_the_next(make_study: MakeStudy, tmp_path: Path) -> None:
+    """Otherwise the next sentence, that nobody can tell which of the two matters more, would take the first one back."""
+    study = make_study(axes={"lr": [0.1, 0.2], "n_layers": [1, 2]}, seeds=3)
+    for name, depth, noise, first in (
+        ("near", 0.48, 0.04, "lr matters: from 0.2 to 0.1"),
+        ("far", 0.10, 0.04, "lr matters most: from 0.2 to 0.1"),
+        ("sure", 0.01, 0.40, "lr matters: from 0.2 to 0.1"),  # the other is not told from nothing, nor lr from it
+    ):
+
+        def loss(point: Mapping[str, Any], seed: int, depth: float = depth, noise: float = noise) -> float:
+            deep = point["model.n_layers"] == 2
+            return 3 + 0.5 * (point["optimizer.lr"] == 0.1) - depth * deep + noise * deep * (-1, 0, 1)[seed]
+
+        says = [finding.says for finding in result_of(study, made_up(study, loss), tmp_path / name).findings]
+        assert says[0].startswith(first), says
+        assert any("cannot be told" in one for one in says) == (name == "near")
+
+
+def test_figures_are_said_in_their_own_digits(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study(axes={"n_layers": [1, 2]}, seeds=3, goal="tokens_per_second", ask=["effects", "pareto"])
+    speeds = {
+        "tokens_per_second": lambda p: 41_234.5 / p["model.n_layers"],
+        "flops": lambda p: 6e8 * p["model.n_layers"],
+    }
+    result = result_of(study, made_up(study, lambda p, s: 3.0, **speeds), tmp_path)
+    assert result.recommendation is not None
+    assert result.recommendation.says.startswith(
+        "Take n_layers 1: the training speed is 41,234 tokens/s (41,234 to 41,234 over 3 seeds)"
+    )
+    assert any("n_layers 1 (41,234 for 600 MFLOP)" in finding.says for finding in result.findings)
+    assert [shortened(value) for value in (999.6, 999_950, 0.002, 65_536, 2e13)] == [
+        "1 k",
+        "1 M",
+        "0.002",
+        "65.5 k",
+        "20 T",
+    ]
+    assert (shortened(950, "s"), shortened(4.1e7, "FLOP")) == ("950 s", "41 MFLOP")
+
+
 def test_a_sentence_changes_with_its_figures(make_study: MakeStudy) -> None:
     """Told apart or not is a matter of the numbers, in every sentence that claims something."""
     effect = {
         "axis": "lr", "figure": "loss", "best": "0.1", "worst": "0.2", "difference": 0.3, "margin": 0.1, "seeds": 3,
-        "told_apart": True, "combinations": 1, "rank": 1, "of": 2, "levels": [0, 0],
+        "told_apart": True, "combinations": 1, "rank": 1, "of": 2, "most": True, "levels": [0, 0],
     }  # fmt: skip
     assert sentence("effect", effect).startswith(
         "lr matters most: from 0.1 to 0.2 the validation loss rises by 0.300 ± 0.100"
     )
+    assert sentence("effect", {**effect, "most": False}).startswith("lr matters: ")
     assert sentence("effect", {**effect, "margin": 0.5, "told_apart": False}).startswith(
         "lr makes no difference that 3 seeds can tell"
     )

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from shutil import get_terminal_size
-from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from picolab.cli import console
 from picolab.cli.compare import fresh_folder
 from picolab.cli.flags import COMMON, Gpt2Dir, Json, Out, use_gpt2_dir
-
-if TYPE_CHECKING:
-    from picolab.studies.result import StudyResult
 
 
 def sweep(
@@ -46,6 +40,7 @@ def sweep(
     """
     from picolab.cli.sweep_asked import asked_study
     from picolab.cli.sweep_display import SweepDisplay
+    from picolab.cli.sweep_show import tell
     from picolab.studies.points import check_size
 
     use_gpt2_dir(gpt2_dir)
@@ -68,59 +63,6 @@ def sweep(
         console.progress().print(f"interrupted; {_goes_on(folder, storage)} goes on", soft_wrap=True)
         return 130
     return 0 if result.finished else 1
-
-
-def tell(result: StudyResult, folder: Path, page: Path) -> None:
-    """The points, what was found in words, where everything lies."""
-    width = get_terminal_size().columns if sys.stdout.isatty() else None  # in a pipe a sentence is a line
-    console.show(points_table(result))
-    print()
-    for sentence in result.words:
-        print(sentence if width is None else fill(sentence, width, subsequent_indent="  ", break_on_hyphens=False))
-    print(f"\nreport  {page}\ndata    {folder / 'study.json'}  {folder / 'study.csv'}\nplots   {folder / 'plots'}")
-    if result.recommendation is not None:
-        chosen = [trial for trial in result.finished if trial.number == result.recommendation.number]
-        here = next((trial for trial in chosen if (folder / trial.run).is_dir()), None)
-        if here is not None:  # with --storage it may lie on another machine
-            print(f"next    picolab generate --model {folder / here.run}")
-
-
-def points_table(result: StudyResult, most: int = 24) -> Any:
-    """The best points first, a line each."""
-    from picolab.studies.figures import FIGURES
-
-    study, figure = result.study, FIGURES[result.study.goal]
-    finished = [point for point in result.points if study.goal in point.figures]
-    finished.sort(key=lambda p: p.figures[study.goal].mean * (-1 if figure.lower is False else 1))
-    shown = [*finished, *(point for point in result.points if study.goal not in point.figures)]
-    columns = [
-        *(axis.short for axis in study.axes),
-        study.goal,
-        *(["over seeds"] if study.has_bands else []),
-        "seconds",
-        "status",
-    ]
-    rows = []
-    for point in shown[:most]:
-        band, seconds = point.figures.get(study.goal), point.figures.get("seconds")
-        span = (
-            "-" if band is None or band.seeds == 1 else f"{band.low:.{figure.digits}f} to {band.high:.{figure.digits}f}"
-        )
-        rows.append(
-            [
-                *(_said(point.point.get(axis.name)) for axis in study.axes),
-                console.number(None if band is None else band.mean, figure.digits),
-                *([span] if study.has_bands else []),
-                console.number(None if seconds is None else seconds.mean, 1),
-                point.status,
-            ]
-        )
-    unit = f" in {figure.unit}" if figure.unit else ""
-    way = {True: ", lower is better", False: ", higher is better", None: ""}[figure.lower]
-    title = f"{study.name}: {figure.says}{unit}{way}" + (
-        f" (best {most} of {len(shown)} points)" if len(shown) > most else ""
-    )
-    return console.table(title, columns, rows, right=columns[:-1])
 
 
 def _forecast(study: Any, workers: int, *, as_json: bool) -> int:
@@ -147,12 +89,6 @@ def _forecast(study: Any, workers: int, *, as_json: bool) -> int:
 
 def _goes_on(folder: Path, storage: str | None) -> str:
     """The command that continues; a password stays with whoever knows it."""
-    from picolab.studies.shared import without_password
+    from picolab.studies.database import without_password
 
     return f"picolab sweep {folder}" + ("" if storage is None else f" --storage {without_password(storage)}")
-
-
-def _said(value: Any) -> str:
-    from picolab.studies.points import said
-
-    return said(value)

@@ -30,6 +30,14 @@ REFRESH = 4
 """Times a second that the table is drawn."""
 
 
+def in_the_middle_cut(words: str, letters: int) -> str:
+    """Words that fit: of a trial both ends tell most, its model and its seed."""
+    if len(words) <= letters:
+        return words
+    end = max(0, letters - 1) // 2
+    return words[: max(0, letters - 1) - end] + "…" + words[len(words) - end :]
+
+
 @dataclass
 class _Row:
     label: str = "waiting"
@@ -104,8 +112,8 @@ class SweepDisplay:
         outcome = event.outcome
         self.done, self.mine = self.done + 1, self.mine + 1
         goal = outcome.figures.get(self.study.goal)
-        lower = FIGURES[self.study.goal].lower is not False
-        if goal is not None and (self.best is None or (goal < self.best[0]) == lower):
+        small = FIGURES[self.study.goal].wants_small
+        if goal is not None and (self.best is None or (goal < self.best[0]) == small):
             self.best = (goal, point_said(outcome.point))
         what = (
             f"{self.study.goal} {number(goal)}"
@@ -118,15 +126,24 @@ class SweepDisplay:
         self.console.print(line, soft_wrap=True)
 
     def _table(self) -> Group:
+        # The line above the table is cut, never wrapped: a height that changes makes a terminal flicker.
+        head = Text(self._headline(), no_wrap=True, overflow="ellipsis")
+        if not self._rows or self.done >= self.of > 0:  # nobody works
+            return Group(head)
         table = Table(box=None, pad_edge=False)
         for column in ("worker", "trial", "step", "loss", "ETA"):
             table.add_column(
                 column, justify="left" if column in ("worker", "trial") else "right", overflow="ellipsis", no_wrap=True
             )
+        figures = [max([len(head), *map(len, cells)]) for head, cells in self._figures()]
+        room = self.console.width - len("worker") - sum(figures) - 2 * (len(figures) + 1)
         for worker, row in sorted(self._rows.items()):
-            table.add_row(str(worker), row.label, row.step, row.loss, row.eta)
-        # The line above the table is cut, never wrapped: a height that changes makes a terminal flicker.
-        return Group(Text(self._headline(), no_wrap=True, overflow="ellipsis"), table)
+            table.add_row(str(worker), in_the_middle_cut(row.label, room), row.step, row.loss, row.eta)
+        return Group(head, table)
+
+    def _figures(self) -> list[tuple[str, list[str]]]:
+        rows = self._rows.values()
+        return [("step", [r.step for r in rows]), ("loss", [r.loss for r in rows]), ("ETA", [r.eta for r in rows])]
 
     def _headline(self) -> str:
         if not self.of:

@@ -80,7 +80,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A row of the table; `reason` says why a model has no figures."""
+    """A row of the table; `colour` is its curve's, empty where it has none; `reason` says why a model has no figures."""
 
     colour: str
     name: str
@@ -92,12 +92,13 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """Columns are (heading, unit or direction); the first column names the line."""
+    """Columns are (heading, unit or direction); the first column names the line. `long_names` may take several lines."""
 
     columns: tuple[tuple[str, str], ...]
     lines: tuple[Line, ...]
     title: str = "The figures"
     caption: str = "All losses are on the held-out split; a range is the smallest to the largest seed."
+    long_names: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,59 +6,19 @@ StudyResult -> head, words, pictures (inside the file), table of points, method 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from picolab.compare.ranking import NOT_HELD_OUT
 from picolab.report import figures
-from picolab.report.embedded import Shown, address_of
-from picolab.report.interpretation.exhibit import PICTURE, as_svg
-from picolab.report.page import Cell, Fact, Line, Page, Table, write
+from picolab.report.page import Fact, Page, write
+from picolab.report.study_pictures import pictures_of
+from picolab.report.study_table import table_of
 from picolab.studies.figures import FIGURES
-from picolab.studies.plots import PICTURES
-from picolab.studies.points import point_said, without
-from picolab.studies.result import PointResult, StudyResult
+from picolab.studies.points import said
+from picolab.studies.result import StudyResult
+from picolab.studies.study import Axis
 
 REPORT = "report.html"
-SAYS = {
-    "turning": (
-        "Where the losses part",
-        "Training and held-out loss along the steps; the band spans the seeds. A dotted line: overfitting begins.",
-    ),
-    "line": (
-        "Along one setting",
-        "Mean over seeds and over the settings without a line of their own; the band spans the seeds.",
-    ),
-    "by-heart": (
-        "What samples repeat",
-        "Texts are drawn at every evaluation and cut into runs of four tokens; the band spans the seeds.",
-    ),
-    "others": (
-        "The same, for the other figures asked about",
-        "Mean over seeds and over the settings without a line of their own; the band spans the seeds.",
-    ),
-    "heatmap": ("Two settings together", "Means over seeds, and over the other settings; dark is good."),
-    "parallel": (
-        "Every point through all settings",
-        "A line is a point. Values of a setting stand in order, equally far apart; dark lines are good.",
-    ),
-    "front": (
-        "What the cost buys",
-        "Every point, the spread of its seeds, and the points that no cheaper one beats, numbered as in the words above.",
-    ),
-    "power-law": (
-        "How the loss scales",
-        "Straight lines through logarithms, with the exponent's margin at 95 %.",
-    ),
-}
-COLUMNS = (
-    "loss", "best_loss", "train_loss", "gap", "bits_per_byte", "memorised", "distinct", "repetition", "sample_gap", "parameters",
-    "tokens", "tokens_per_second", "seconds",
-)  # fmt: skip
 EXPLAINED = ("gap", "memorised", "distinct", "repetition", "sample_nats", "sample_gap")
-MOST_COLUMNS = 6
 MARGIN = (
     "A difference is taken seed by seed, because a seed fixes the order of the data for all points; it counts "
     "when it is larger than "
@@ -98,8 +58,8 @@ def study_page(result: StudyResult) -> Page:
         facts=_facts(result),
         words=tuple(sentence for sentence in words if sentence != lead),
         warnings=_warnings(result),
-        pictures=tuple(_pictures(result)),
-        table=_table(result),
+        pictures=pictures_of(result),
+        table=table_of(result),
         method=_method(result),
         command=f"picolab sweep {study.name}{' --tiny' if study.tiny else ''}",
         made=f"Made by picolab {result.picolab} on {result.created}, {result.machine}.",
@@ -114,10 +74,7 @@ def _facts(result: StudyResult) -> tuple[Fact, ...]:
         Fact(label="Points", value=figures.whole(len(result.points)), note=study.method),
         Fact(label="Seeds", value=str(len(study.seeds)), note=", ".join(map(str, study.seeds))),
         Fact(label="Runs", value=figures.whole(finished), note=rest or "all finished"),
-        *(
-            Fact(label=axis.short, value=str(len(axis.values)) if axis.values else "range", note=_values(axis))
-            for axis in study.axes
-        ),
+        *(_axis_fact(axis) for axis in study.axes),
         Fact(
             label="Computed",
             value=figures.seconds(sum(trial.seconds for trial in result.trials)),
@@ -131,87 +88,42 @@ def _facts(result: StudyResult) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _values(axis: Any) -> str:
-    from picolab.studies.points import said
-
+def _axis_fact(axis: Axis) -> Fact:
+    """How many values an axis has and which; of one value the value itself."""
     if axis.is_range:
-        return f"{axis.low:g} to {axis.high:g}" + (", in equal ratios" if axis.log else "")
-    return ", ".join(said(value) for value in axis.values)
+        ends = f"{axis.low:g} to {axis.high:g}" + (", in equal ratios" if axis.log else "")
+        return Fact(label=axis.short, value="range", note=ends)
+    if len(axis.values) == 1:
+        return Fact(label=axis.short, value=said(axis.values[0]), note="its only value")
+    return Fact(label=axis.short, value=f"{len(axis.values)} values", note=", ".join(map(said, axis.values)))
 
 
 def _warnings(result: StudyResult) -> tuple[str, ...]:
-    said = []
+    told = []
     if not result.complete:
-        said.append("This study was interrupted: only what had finished is shown.")
+        told.append("This study was interrupted: only what had finished is shown.")
     if result.study.tiny:
-        said.append(
+        told.append(
             "This is the tiny version: it shows how the study works, on models and budgets too small to conclude from."
         )
     if not result.study.has_bands:
-        said.append("One seed: no bands are drawn, and no difference is told from chance.")
+        told.append("One seed: no bands are drawn, and no difference is told from chance.")
     if not result.held_out:
-        said.append(NOT_HELD_OUT)
-    return tuple(said)
+        told.append(_not_held_out(result))
+    return tuple(told)
 
 
-def _pictures(result: StudyResult) -> list[Shown]:
-    shown = []
-    with rc_context(PICTURE | {"figure.constrained_layout.use": False}):
-        for name, draw in PICTURES.items():
-            figure: Figure | None = draw(result)
-            if figure is not None:
-                title, says = SAYS[name]
-                if not result.study.has_bands:
-                    says = says.replace("; the band spans the seeds", "; one seed, so no band")
-                shown.append(Shown(title=title, says=says, address=address_of(as_svg(figure))))
-    return shown
-
-
-def _table(result: StudyResult) -> Table | None:
-    goal = FIGURES[result.study.goal]
-    known = {name for point in result.points for name in point.figures}
-    asked = [result.study.goal, *result.study.also]
-    names = [*asked, *(name for name in COLUMNS if name in known and name not in asked)][:MOST_COLUMNS]
-    points = sorted(
-        result.points,
-        key=lambda p: (
-            p.figures[result.study.goal].mean * (-1 if goal.lower is False else 1)
-            if result.study.goal in p.figures
-            else float("inf")
-        ),
-    )
-    constant = [axis.name for axis in result.study.axes if len(axis.values) == 1]
-    reasons = {t.number: t.reason or "" for t in result.trials if t.status != "finished"}
-    return Table(
-        columns=(("Point", ""), *((name.replace("_", " "), FIGURES[name].unit) for name in names)),
-        lines=tuple(
-            Line(
-                colour="ink",
-                name=point_said(without(point.point, constant)) or "the only point",
-                says="" if point.status == "finished" else point.status,
-                baseline=False,
-                cells=tuple(_cell(point, name) for name in names) if result.study.goal in point.figures else (),
-                reason=reasons.get(point.number, ""),
-            )
-            for point in points
-        ),
-        title="Every point",
-        caption="Means over seeds; a range is the smallest to the largest seed.",
-    )
-
-
-def _cell(point: PointResult, name: str) -> Cell:
-    band = point.figures.get(name)
-    if band is None:
-        return Cell(text=figures.NOTHING, key=None)
-    digits = FIGURES[name].digits
-    text = figures.short(band.mean) if digits == 0 else f"{band.mean:.{digits}f}"
-    spread = (
-        f"{band.low:.{digits}f} to {band.high:.{digits}f}"
-        if band.seeds > 1 and digits and band.low != band.high
-        else ""
-    )
-    return Cell(text=text, key=band.mean, note=spread)
+def _not_held_out(result: StudyResult) -> str:
+    """Of which runs nothing was held out: of all, or of those with some values of an axis."""
+    held, not_held = ([t.point for t in result.finished if t.data.get("held_out") is kind] for kind in (True, False))
+    if not held:
+        return NOT_HELD_OUT
+    where = "in some runs"
+    for axis in result.study.axes:
+        values = dict.fromkeys(said(point[axis.name]) for point in not_held)
+        if not values.keys() & {said(point[axis.name]) for point in held}:
+            where = f"with {axis.short} {' or '.join(values)}"
+    return f"Nothing was held out {where}: there models are scored on text they trained on, which rewards learning it by heart."
 
 
 def _method(result: StudyResult) -> tuple[tuple[str, str], ...]:

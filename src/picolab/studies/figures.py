@@ -1,4 +1,9 @@
-"""Which figures has a trial? Each with its unit and whether small is good, so that tables, plots and sentences agree."""
+"""Which figures has a trial? Each with its unit and whether small is good, so that tables, plots and sentences agree.
+
+loss               validation loss, nats a token, small is good
+tokens_per_second  training speed, tokens/s, large is good
+parameters         neither is
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,24 @@ class Figure:
     unit: str
     lower: bool | None = True
     digits: int = 3
+
+    @property
+    def wants_small(self) -> bool:
+        """Whether the smallest comes first; it does as well where neither end is good."""
+        return self.lower is not False
+
+    @property
+    def way(self) -> str:
+        """Which end is good, to be added to a title or a label."""
+        return {True: ", lower is better", False: ", higher is better", None: ""}[self.lower]
+
+    def number(self, value: float) -> str:
+        """A value in the digits that the figure carries, thousands apart."""
+        return f"{value:,.{self.digits}f}"
+
+    def brief(self, value: float) -> str:
+        """A value where there is little room: counts in three digits."""
+        return self.number(value) if self.digits else shortened(value)
 
 
 FIGURES: dict[str, Figure] = {
@@ -33,3 +56,15 @@ FIGURES: dict[str, Figure] = {
     "sample_gap": Figure("distance of the samples' loss from the held-out text's", "nats a token"),
 }
 """`gap`, `memorised` and those below are there where a study's judges measure them."""
+
+COSTS = {"flops": "training compute", "seconds": "time", "parameters": "parameters", "tokens": "training tokens"}
+"""What a point is paid with, in a sentence."""
+
+
+def shortened(value: float, unit: str = "") -> str:
+    """Three digits of a number and its unit: 0.002, 950, 4.1 k, 65.5 MFLOP, 3.2 s."""
+    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        # 999,950 would be "1e+03 k": what rounds up to the next prefix belongs to it.
+        if abs(value) >= size * 0.9995:
+            return f"{value / size:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}".rstrip()

@@ -20,7 +20,7 @@ from picolab.studies.result import PointResult, StudyResult
 from picolab.studies.search import Search
 from picolab.studies.storage import Storage
 from picolab.studies.study import Point, Study
-from picolab.studies.words import findings_of
+from picolab.studies.words.found import findings_of
 
 
 def gather(study: Study, storage: Storage, search: Search, *, complete: bool) -> StudyResult:

@@ -10,7 +10,7 @@
     method: grid                         random, tpe (with `points: 20`)
     tiny: {settings: {steps: 8}}         what --tiny lays over the rest
 
-The names of settings are those of the command line (runs/names.py).
+The names of settings are those of the command line (runs/names.py). Whether the parts go together is asked last (check.py).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from picolab.errors import BadInput, BadSetting, UnknownName, nearest
 from picolab.runs import names
 from picolab.runs.settings import known_settings, resolve
+from picolab.runs.yaml_file import read_yaml
+from picolab.studies.check import check_study
 from picolab.studies.figures import FIGURES
-from picolab.studies.study import PRESET, SAMPLING, Axis, Cost, Method, Pruning, Study, fields_of
+from picolab.studies.study import PRESET, SAMPLING, Axis, Cost, Method, Pruning, Study
 from picolab.zoo import PRESETS
 
 KEYS = (
@@ -41,39 +41,12 @@ OURS = {
 }  # fmt: skip
 
 
-class _Twice(yaml.YAMLError):
-    """A name that a section holds twice; YAML itself would take the last one without a word."""
-
-    def __init__(self, key: object, line: int) -> None:
-        super().__init__(f"{key} twice")
-        self.key, self.line = key, line
-
-
-class _Once(yaml.SafeLoader):
-    """YAML in which every name of a section stands once."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str | int | float | bool) and key in seen:
-                raise _Twice(key, key_node.start_mark.line + 1)
-            if isinstance(key, str | int | float | bool):
-                seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def read_study(path: Path, *, tiny: bool = False) -> Study:
     """The study in a file; `tiny` lays its small version over the full one."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Once)
+        content = read_yaml(path)
     except FileNotFoundError as error:
         raise BadInput(f"there is no study `{path}`", hint="`picolab ls studies` lists the shipped ones") from error
-    except _Twice as error:
-        raise BadSetting(f"`{path}` says `{error.key}` twice, at line {error.line}", hint="give it once") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        where = f" at line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
-        raise BadInput(f"`{path}` is not YAML{where}", hint="one `name: value` a line, sections indented") from error
     if not isinstance(content, dict):
         raise BadInput(f"`{path}` holds no study", hint="a study has `settings`, `axes` and `seeds`")
     return study_of(content, name=path.stem, tiny=tiny)
@@ -107,87 +80,8 @@ def study_of(content: Mapping[str, Any], *, name: str = "study", tiny: bool = Fa
         processes=_whole("processes", content.get("processes", 1), least=1) or 1,
         tiny=tiny,
     )
-    _check_whole(study)
+    check_study(study)
     return study
-
-
-def _check_whole(study: Study) -> None:
-    """What only shows when the parts stand side by side."""
-    for preset in study.presets:
-        if preset not in PRESETS:
-            raise UnknownName("preset", preset, PRESETS)
-    seen: set[str] = set()
-    for axis in study.axes:
-        if axis.name in seen or axis.name in study.settings:
-            raise BadSetting(f"`{axis.name}` is set twice", hint="a setting is fixed, or one axis")
-        seen.add(axis.name)
-        for preset in axis.only:
-            if preset not in study.presets:
-                raise UnknownName("preset of this study", preset, study.presets)
-        if not any(axis.concerns(preset) for preset in study.presets):
-            _refuse_field(axis.name, study.presets)
-        if axis.is_range and study.method == "grid":
-            raise BadSetting(
-                f"axis `{axis.name}` is a range, and a grid needs values",
-                hint=f"`{axis.short}: [..]`, or `method: random` with `points: 20`",
-            )
-    for name in study.settings:
-        if name.startswith("model.") and name != PRESET and not any(name[6:] in fields_of(p) for p in study.presets):
-            _refuse_field(name, study.presets)
-    if study.method == "grid" and study.n_points is not None:
-        raise BadSetting(
-            f"`points` is {study.n_points}, and a grid has all its points", hint="leave it out, or `method: random`"
-        )
-    if study.method != "grid" and study.n_points is None:
-        raise BadSetting(f"`method: {study.method}` does not say how many `points`", hint="`points: 20`")
-    _check_same_text(study)
-    _check_processes(study)
-    for name in ("training.steps", "training.tokens"):
-        if name in seen:
-            return
-    if not {"training.steps", "training.tokens"} & set(study.settings):
-        raise BadSetting("the study does not say how long its runs are", hint="`settings: {steps: 200}`")
-
-
-def _check_same_text(study: Study) -> None:
-    """Losses can be set side by side only if they are measured on the same text."""
-    if study.settings.get("training.eval_batches") in (None, "none"):
-        return
-    for axis in study.axes:
-        if axis.name in ("training.batch_size", "data.context_length"):
-            raise BadSetting(
-                f"`eval_batches` {study.settings['training.eval_batches']} with axis `{axis.short}` scores "
-                f"every point on other text",
-                hint="leave `eval_batches` out: then each loss is on the whole validation split",
-            )
-
-
-def _check_processes(study: Study) -> None:
-    """What looks on at every evaluation sits in this process, and a run of several processes is elsewhere."""
-    if study.processes == 1:
-        return
-    if study.pruning != "none":
-        raise BadSetting(
-            f"`pruning: {study.pruning}` does not reach into runs of {study.processes} processes",
-            hint="`pruning: none`",
-        )
-    if inside := [judge for judge in study.judges if judge != "sampling"]:
-        raise BadSetting(
-            f"judge `{inside[0]}` does not reach into runs of {study.processes} processes",
-            hint="leave it out, or `processes: 1`",
-        )
-    sizes = [("batch_size", study.settings.get("training.batch_size"))]
-    sizes += [("batch_size", v) for axis in study.axes if axis.name == "training.batch_size" for v in axis.values]
-    for name, size in sizes:
-        if isinstance(size, int) and size % study.processes:
-            raise BadSetting(
-                f"`{name}` {size} cannot be shared by {study.processes} processes",
-                hint="it counts the rows of a whole step: make it a multiple of `processes`",
-            )
-
-
-def _refuse_field(name: str, presets: tuple[str, ...]) -> None:
-    raise UnknownName("setting of these models", name[6:], {field for preset in presets for field in fields_of(preset)})
 
 
 def _settings(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,19 +16,18 @@ import numpy as np
 from scipy.special import stdtrit
 
 from picolab.compare.bands import CONFIDENCE
-from picolab.studies.figures import FIGURES
+from picolab.studies.figures import COSTS, FIGURES
 from picolab.studies.outcome import Outcome
 from picolab.studies.points import point_said, without
-from picolab.studies.result import PointResult, Recommendation
+from picolab.studies.result import PointResult, Recommendation, best_first
 from picolab.studies.study import Study
 from picolab.studies.turning import turn_of
-from picolab.studies.words import COSTS, conditions_of, under
+from picolab.studies.words.conditions import conditions_of, under
 
 
 def recommend(study: Study, points: Sequence[PointResult], outcomes: Sequence[Outcome]) -> Recommendation | None:
     """The recommendation, under each condition where a study has several; None where no point finished with all its seeds."""
-    goal = study.goal
-    whole = [point for point in points if point.status == "finished" and goal in point.figures]
+    whole = [point for point in points if point.has(study.goal)]
     if not whole:
         return None
     if "turning" in study.ask:
@@ -42,7 +41,7 @@ def recommend(study: Study, points: Sequence[PointResult], outcomes: Sequence[Ou
 
 
 def _recommended(study: Study, whole: Sequence[PointResult], outcomes: Sequence[Outcome]) -> Recommendation:
-    best = _best(study, whole)
+    best = best_first(whole, study.goal)[0]
     near = _near_to(study, whole, outcomes, best)
     chosen = min([best, *near], key=lambda p: (_cost(study, p), p is not best))
     return Recommendation(
@@ -52,11 +51,6 @@ def _recommended(study: Study, whole: Sequence[PointResult], outcomes: Sequence[
         best=best.number,
         within_noise=tuple(point.number for point in near),
     )
-
-
-def _best(study: Study, whole: Sequence[PointResult]) -> PointResult:
-    lower = FIGURES[study.goal].lower is not False
-    return min(whole, key=lambda p: p.figures[study.goal].mean * (1 if lower else -1))
 
 
 def _near_to(
@@ -73,8 +67,8 @@ def _near_to(
 
 def seed_noise(study: Study, whole: Sequence[PointResult], outcomes: Sequence[Outcome]) -> float:
     """How far two points' means may be apart by their seeds alone, at 95 %; 0 with one seed, where nobody knows."""
-    goal, lower = study.goal, FIGURES[study.goal].lower is not False
-    ranked = sorted(whole, key=lambda p: p.figures[goal].mean * (1 if lower else -1))
+    goal = study.goal
+    ranked = best_first(whole, goal)
     better = {point.number for point in ranked[: max(2, math.ceil(len(ranked) / 2))]}
     found = {(o.number, o.seed): o.figures[goal] for o in outcomes if o.number in better and goal in o.figures}
     seeds = [seed for seed in study.seeds if all((number, seed) in found for number in better)]
@@ -88,7 +82,7 @@ def seed_noise(study: Study, whole: Sequence[PointResult], outcomes: Sequence[Ou
 
 def _when_to_stop(study: Study, whole: Sequence[PointResult], outcomes: Sequence[Outcome]) -> Recommendation:
     """Where the question is when to stop, points are no rivals: each is told its own moment."""
-    best = _best(study, whole)
+    best = best_first(whole, study.goal)[0]
     near = _near_to(study, whole, outcomes, best)
     turns = {point.number: turn for point in whole if (turn := turn_of(point.number, outcomes)) is not None}
     stop = [
@@ -107,13 +101,14 @@ def _when_to_stop(study: Study, whole: Sequence[PointResult], outcomes: Sequence
 def _says(study: Study, chosen: PointResult, best: PointResult, near: Sequence[PointResult]) -> str:
     goal = study.goal
     figure, band = FIGURES[goal], chosen.figures[goal]
-    span = f" ({band.low:.3f} to {band.high:.3f} over {band.seeds} seeds)" if band.seeds > 1 else " on one seed"
+    low, high = figure.number(band.low), figure.number(band.high)
+    span = f" ({low} to {high} over {band.seeds} seeds)" if band.seeds > 1 else " on one seed"
     name, other = (point_said(without(one.point, study.conditions)) for one in (chosen, best))
-    says = f"Take {name}: {figure.says} {band.mean:.3f} {figure.unit}".rstrip() + span
+    says = f"Take {name}: the {figure.says} is {figure.number(band.mean)} {figure.unit}".rstrip() + span
     if chosen is best:
         says += ", the best mean" if len(near) == 0 else f", the best mean; {_near(near)} within the noise of seeds"
     else:
-        says += f". The best, {other} ({best.figures[goal].mean:.3f}), is ahead by no more than the noise of seeds"
+        says += f". The best, {other} ({figure.number(best.figures[goal].mean)}), is ahead by no more than the noise of seeds"
         if _cost(study, best) < math.inf:
             share = _cost(study, chosen) / _cost(study, best)
             says += f", and this takes {share:.0%} of its {COSTS[study.cost]}"

@@ -14,7 +14,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from picolab.compare.bands import Band
 from picolab.errors import BadCheckpoint
 from picolab.runs import atomic
+from picolab.studies.figures import FIGURES
 from picolab.studies.findings import Finding
 from picolab.studies.outcome import Outcome
 from picolab.studies.study import Study, Value
@@ -41,6 +43,10 @@ class PointResult:
     status: Literal["finished", "pruned", "failed", "missing"]
     seeds: tuple[int, ...]
     figures: Mapping[str, Band]
+
+    def has(self, *names: str) -> bool:
+        """Whether all its seeds finished and have these figures."""
+        return self.status == "finished" and set(names) <= set(self.figures)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +148,12 @@ class StudyResult:
     def schema() -> dict[str, Any]:
         """The JSON schema of study.json."""
         return _adapter().json_schema()
+
+
+def best_first(points: Sequence[PointResult], goal: str) -> list[PointResult]:
+    """Points by the mean of a figure, the best one first; those without it come last, in their own order."""
+    sign = 1 if FIGURES[goal].wants_small else -1
+    return sorted(points, key=lambda p: sign * p.figures[goal].mean if goal in p.figures else math.inf)
 
 
 def _adapter() -> TypeAdapter[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from picolab.errors import BadInput
 from picolab.studies.gather import gather
-from picolab.studies.plots import draw_plots
+from picolab.studies.plots.pictures import draw_plots
 from picolab.studies.points import check_size
 from picolab.studies.result import StudyResult
 from picolab.studies.search import search_of

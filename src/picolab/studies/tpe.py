@@ -135,7 +135,7 @@ class Tpe:
                     or JournalStorage(JournalFileBackend(str(self.path), lock_obj=_lock(self.path))),
                     study_name=self.study.name if self.storage.optuna is None else f"{self.study.name}/search",
                     load_if_exists=True,
-                    direction="maximize" if FIGURES[self.study.goal].lower is False else "minimize",
+                    direction="minimize" if FIGURES[self.study.goal].wants_small else "maximize",
                     sampler=self._sampler(0),
                 )
             except UNREADABLE as error:

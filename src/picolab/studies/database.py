@@ -1,0 +1,128 @@
+"""How is a database opened that many machines share, and what does it say when it refuses? One sentence, without its password.
+
+sqlite:///study.db  postgresql://me:secret@host/studies  ->  Optuna's storage  ->  studies, each with trials and attributes
+                    shown as postgresql://me@host/studies
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from picolab.errors import BadInput, MissingExtra
+
+MAKERS = 8
+"""Machines that may begin at the same moment, each making the tables."""
+TIMEOUT = 20
+"""Seconds that a statement waits for a locked database."""
+
+
+class Database:
+    """An open database: `optuna` is its storage, `place` its address as it may be shown."""
+
+    def __init__(self, url: str) -> None:
+        self.place = without_password(url)
+        self.optuna = _opened(url, self.place)
+
+    def study(self, name: str) -> int:
+        """The number of a study, made where there is none of this name."""
+        import optuna
+
+        with self.said():
+            made = optuna.create_study(study_name=name, storage=self.optuna, load_if_exists=True, direction="minimize")
+        return int(made._study_id)
+
+    def trials(self, study: int) -> list[Any]:
+        """The trials of a study, in order of their numbers."""
+        with self.said():
+            return sorted(self.optuna.get_all_trials(study, deepcopy=False), key=lambda trial: trial.number)
+
+    def add(self, study: int, state: Any, *, value: float | None = None, **attributes: Any) -> int:
+        """Add a trial, whole or not at all; returns its number."""
+        from optuna.trial import create_trial
+
+        with self.said():
+            trial = create_trial(state=state, value=value, user_attrs=attributes)
+            return int(self.optuna.create_new_trial(study, template_trial=trial))
+
+    @contextmanager
+    def said(self) -> Iterator[None]:
+        """What a database refuses, in one sentence."""
+        with _said(self.place):
+            yield
+
+
+def without_password(url: str) -> str:
+    """The address of a database that may be shown and kept."""
+    scheme, mark, rest = url.partition("://")
+    login, at, host = rest.rpartition("@")
+    return f"{scheme}{mark}{login.partition(':')[0]}{at}{host}"
+
+
+def _opened(url: str, place: str) -> Any:
+    try:
+        import optuna
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+    except ImportError as error:
+        raise MissingExtra("`--storage`", "sweep") from error
+    optuna.logging.set_verbosity(logging.ERROR)
+    wait = {"connect_args": {"timeout": TIMEOUT}} if url.startswith("sqlite") else {}
+    with _said(place), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for _ in range(MAKERS):
+                try:
+                    return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=wait))
+                except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+                    # Two machines found no tables and both made them: the other one did, so look again.
+                    if not any(
+                        word in str(error).lower() for word in ("already exists", "unique constraint", "duplicate")
+                    ):
+                        raise
+                    time.sleep(random.uniform(0.2, 0.8))
+            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=wait))
+        except (ArgumentError, NoSuchModuleError, ValueError) as error:
+            raise BadInput(
+                f"`{place}` is no address of a database",
+                hint="for example sqlite:///study.db or postgresql://host/studies",
+            ) from error
+        except ImportError as error:
+            raise BadInput(
+                f"`{place}` needs a driver that is not installed: {_first(error)}",
+                hint="install it with pip, beside picolab",
+            ) from error
+
+
+@contextmanager
+def _said(place: str) -> Iterator[None]:
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError) as error:
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        says = _first(root)
+        raise BadInput(
+            f"the database `{place}` refused: {says}",
+            hint="is it there, whole, and free? outcomes that were added are kept, and the same command goes on",
+        ) from error
+    except RuntimeError as error:
+        if "version" not in str(error):
+            raise
+        raise BadInput(
+            f"the database `{place}` was made by another version of Optuna",
+            hint="`optuna storage upgrade`, or another database",
+        ) from error
+
+
+def _first(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")
