@@ -14,7 +14,6 @@ import pytest
 
 from picolab.errors import BadInput
 from picolab.studies import database, shared_claims
-from picolab.studies.database import without_password
 from picolab.studies.outcome import Outcome
 from picolab.studies.shared import SharedStorage
 from picolab.studies.study import Study
@@ -162,6 +161,27 @@ def test_a_corrupt_or_locked_database_is_named_and_untouched(
     assert sweep(study, out=tmp_path / "a", storage=address(tmp_path)).complete
 
 
-def test_a_password_is_never_shown_or_kept() -> None:
-    assert without_password("postgresql://me:secret@host:5432/x") == "postgresql://me@host:5432/x"
-    assert without_password("sqlite:///a.db") == "sqlite:///a.db"
+def test_the_outcome_of_a_long_run_fits_into_any_database(make_study: MakeStudy, tmp_path: Path) -> None:
+    """MySQL holds 65,535 bytes of text; thousands of evaluations are more."""
+    study = make_study()
+    course = {"step": tuple(range(4000)), "loss": tuple(number / 7 for number in range(4000))}
+    outcome = Outcome(
+        name="p0000_seed-0",
+        number=0,
+        point={"lr": 0.1},
+        seed=0,
+        run="runs/p0000_seed-0",
+        status="finished",
+        reason='said "so"',
+        figures={"loss": 1.0},
+        course=course,
+        device="cpu",
+        started="2026-01-01",
+        seconds=1.0,
+        process=1,
+    )
+    SharedStorage.join(tmp_path / "here", address(tmp_path), study).keep(outcome)
+    with sqlite3.connect(tmp_path / "study.db") as kept:
+        sizes = [size for (size,) in kept.execute("SELECT length(value_json) FROM trial_user_attributes")]
+    assert sum(sizes) > 65_535 > max(sizes)
+    assert SharedStorage.join(tmp_path / "there", address(tmp_path), study).outcome(outcome.name) == outcome

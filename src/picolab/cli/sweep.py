@@ -89,6 +89,6 @@ def _forecast(study: Any, workers: int, *, as_json: bool) -> int:
 
 def _goes_on(folder: Path, storage: str | None) -> str:
     """The command that continues; a password stays with whoever knows it."""
-    from picolab.studies.database import without_password
+    from picolab.runs.machine import without_password
 
     return f"picolab sweep {folder}" + ("" if storage is None else f" --storage {without_password(storage)}")

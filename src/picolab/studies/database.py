@@ -10,16 +10,19 @@ import logging
 import random
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from picolab.errors import BadInput, MissingExtra
+from picolab.runs.machine import without_password
 
 MAKERS = 8
 """Machines that may begin at the same moment, each making the tables."""
 TIMEOUT = 20
 """Seconds that a statement waits for a locked database."""
+PART = 30_000
+"""Characters of a text kept together: MySQL's TEXT holds 65,535 bytes, and Optuna's JSON writes a quote as two."""
 
 
 class Database:
@@ -57,11 +60,15 @@ class Database:
             yield
 
 
-def without_password(url: str) -> str:
-    """The address of a database that may be shown and kept."""
-    scheme, mark, rest = url.partition("://")
-    login, at, host = rest.rpartition("@")
-    return f"{scheme}{mark}{login.partition(':')[0]}{at}{host}"
+def in_parts(name: str, text: str) -> dict[str, str]:
+    """A text of ASCII as attributes that any database takes."""
+    return {f"{name}/{at // PART}": text[at : at + PART] for at in range(0, len(text), PART)}
+
+
+def whole(name: str, attributes: Mapping[str, Any]) -> str | None:
+    """The text that was kept in parts; None where there is none."""
+    parts = [attributes[key] for number in range(len(attributes)) if (key := f"{name}/{number}") in attributes]
+    return "".join(parts) or None
 
 
 def _opened(url: str, place: str) -> Any:

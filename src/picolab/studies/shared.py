@@ -22,8 +22,9 @@ from pydantic import TypeAdapter
 
 from picolab.errors import BadCheckpoint, BadInput
 from picolab.runs import atomic
+from picolab.runs.machine import without_password
 from picolab.studies import shared_claims
-from picolab.studies.database import Database, without_password
+from picolab.studies.database import Database, in_parts, whole
 from picolab.studies.outcome import Outcome
 from picolab.studies.storage import CLAIMS, PATIENCE, SHARED, Storage, acquired, check_same, plain
 from picolab.studies.study import Study
@@ -111,7 +112,7 @@ class SharedStorage(Storage):
         if (found := super().outcome(name)) is not None:
             return found
         for one in self.database.trials(self._study):
-            if (text := one.user_attrs.get("outcome")) is not None and one.user_attrs["trial"] not in self._known:
+            if (text := whole("outcome", one.user_attrs)) is not None and one.user_attrs["trial"] not in self._known:
                 try:
                     made: Outcome = TypeAdapter(Outcome).validate_python(json.loads(text))
                 except ValueError as error:
@@ -130,7 +131,7 @@ class SharedStorage(Storage):
         text = json.dumps(TypeAdapter(Outcome).dump_python(outcome, mode="json"))
         loss = outcome.figures.get("loss")
         state = TrialState.COMPLETE if loss is not None else TrialState.FAIL
-        self.database.add(self._study, state, value=loss, trial=outcome.name, outcome=text)
+        self.database.add(self._study, state, value=loss, trial=outcome.name, **in_parts("outcome", text))
         super().keep(outcome)
 
     def _plan(self) -> Any:
