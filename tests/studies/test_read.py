@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from picolab.errors import BadInput, BadSetting, PicolabError, UnknownName
 from picolab.recipes.studies import SHIPPED, shipped
+from picolab.runs.settings import resolve
 from picolab.studies.points import check_size, count_of, grid, settings_of, trials_of
 from picolab.studies.read import read_study, study_of
-from picolab.studies.search import listed
+from picolab.studies.search import check_points, listed
 from picolab.studies.study import MOST_RUNS
+from picolab.studies.sweep import sweep
 
 
 def test_names_of_the_command_line_are_understood_and_kept_in_full(make_study: Any) -> None:
@@ -35,6 +38,14 @@ def test_names_of_the_command_line_are_understood_and_kept_in_full(make_study: A
         ({"axes": {"n_heads": [1, 2]}}, UnknownName, "no setting of these models is called `n_heads`", None),
         ({"axes": {"sampling.p": [1]}}, UnknownName, "no way of sampling is called `p`", None),
         ({"axes": {"seed": [1, 2]}}, BadSetting, "`seed` is set by the study itself", "list `seeds` instead"),
+        ({"axes": {"lr": None}}, BadSetting, "axis `optimizer.lr` is empty, not a list", None),
+        ({"axes": {"lr": [0.1, True]}}, BadSetting, "axis `optimizer.lr` mixes numbers with true or false: 0.1, true", None),
+        ({"axes": {"lr": [0.1, None]}}, BadSetting, "axis `optimizer.lr` has the value empty", None),
+        ({"axes": {"lr": {"values": [1], "only": 3}}}, BadSetting, "`only` is 3, not a list", "`only: [..]`, or leave it out"),
+        ({"also": 3}, BadSetting, "`also` is 3, not a list", "`also: [..]`, or leave it out"),
+        ({"axes": {"lr": {"low": 1, "high": 2, "log": "no!"}}}, BadSetting, "`log` of axis `optimizer.lr` is 'no!'", None),
+        ({"study": "a/b"}, BadSetting, "`study` is 'a/b', not a name", None),
+        ({"study": ["a"]}, BadSetting, "`study` is ['a'], not a name", None),
         ({"seeds": []}, BadSetting, "`seeds` is []", "how many, `seeds: 3`, or which, `seeds: [0, 4, 7]`"),
         ({"seeds": [1, 1]}, BadSetting, "`seeds` [1, 1] names one twice", None),
         ({"method": "gird"}, BadSetting, "`method` is `gird`", "did you mean `grid`?"),
@@ -83,6 +94,9 @@ def test_a_name_that_stands_twice_is_not_taken_from_the_second(tmp_path: Path) -
     path.write_text("settings: {steps: 3}\naxes: {lr: [0.1, 0.2]}\nseeds: 2\nseeds: 3\n", encoding="utf-8")
     with pytest.raises(BadSetting, match="says `seeds` twice, at line 4"):
         read_study(path)
+    path.write_text("training:\n  steps: 3\n  steps: 30\n", encoding="utf-8")
+    with pytest.raises(BadSetting, match="says `steps` twice, at line 3"):
+        resolve(config_file=path)
 
 
 def test_what_is_asked_of_each_value_names_an_axis(make_study: Any) -> None:
@@ -122,6 +136,61 @@ def test_sizes_that_do_not_go_together_are_refused_before_anything_is_trained(co
     study = study_of({**content, "settings": settings, "axes": {"n_heads": [4, 5]}})
     with pytest.raises(BadSetting, match="point n_heads 5: "):
         listed(study)
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "tpe"])
+@pytest.mark.parametrize(
+    ("axis", "message"),
+    [
+        ({"lr": [0.001, "fast"]}, "point lr fast: `optimizer.lr` is 'fast', and it should be a valid number"),
+        ({"lr": [0.001, float("nan")]}, "point lr nan: `optimizer.lr` is nan, and it should be a finite number"),
+        ({"n_layers": [1, 1.5]}, "point n_layers 1.5: `n_layers` is 1.5, not int"),
+        ({"sampling.top_p": [0.5, 7]}, "point top_p 7: "),
+    ],
+)
+def test_a_value_that_is_none_of_its_setting_is_refused_before_anything_is_written(
+    method: str, axis: dict[str, Any], message: str, make_study: Any, tmp_path: Path
+) -> None:
+    """The first values run well: half a study would be made before the bad one is met."""
+    more = {} if method == "grid" else {"method": method, "points": 2}
+    with pytest.raises(BadSetting, match=f"^{re.escape(message)}"):
+        sweep(make_study(axes=axis, judges=["sampling"], goal="loss", **more), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_a_range_of_a_whole_number_is_told_how_to_say_so(method: str, make_study: Any) -> None:
+    with pytest.raises(BadSetting, match=r"not int") as refused:
+        check_points(make_study(axes={"n_layers": {"low": 1, "high": 3}}, method=method, points=3))
+    assert refused.value.hint == "it takes whole numbers: `n_layers: {low: .., high: .., integer: true}`"
+    check_points(make_study(axes={"n_layers": {"low": 1, "high": 3, "integer": True}}, method=method, points=3))
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (
+            "study: a\nsettings:\n\tmodel: lstm\n",
+            "is not YAML at line 3",
+            "a tab stands there: YAML is indented with spaces",
+        ),
+        ("study: {a\n", "is not YAML at line 2", "one `name: value` a line, sections indented"),
+        ("", "holds no study", "a study has `settings`, `axes` and `seeds`"),
+        ("- a\n- b\n", "holds no study", "a study has `settings`, `axes` and `seeds`"),
+        (None, "cannot be read: is a directory", "a text file that you may read is meant"),
+    ],
+)
+def test_a_file_that_is_no_study_is_told_where_and_why(
+    text: str | None, message: str, hint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.mkdir() if text is None else path.write_text(text, encoding="utf-8")
+    for read in (
+        (read_study, lambda path: resolve(config_file=path)) if text and "not YAML" in message else (read_study,)
+    ):
+        with pytest.raises(PicolabError, match=message) as refused:
+            read(path)
+        assert refused.value.hint == hint
 
 
 def test_points_that_differ_in_sampling_only_share_their_runs(make_study: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
 from picolab.errors import BadInput
 from picolab.studies import database, shared_claims
@@ -185,3 +186,21 @@ def test_the_outcome_of_a_long_run_fits_into_any_database(make_study: MakeStudy,
         sizes = [size for (size,) in kept.execute("SELECT length(value_json) FROM trial_user_attributes")]
     assert sum(sizes) > 65_535 > max(sizes)
     assert SharedStorage.join(tmp_path / "there", address(tmp_path), study).outcome(outcome.name) == outcome
+
+
+def test_nothing_is_added_to_a_database_that_is_refused(make_study: MakeStudy, tmp_path: Path) -> None:
+    """Neither tables beside those of a shop that has studies of its own, nor a study beside those of another Optuna program."""
+    shop = tmp_path / "study.db"
+    with sqlite3.connect(shop) as connection:
+        connection.execute("create table studies (id int, title text)")
+    before = shop.read_bytes()
+    with pytest.raises(BadInput, match="holds a table `studies` of another program"):
+        sweep(make_study(), out=tmp_path / "out", storage=address(tmp_path))
+    assert shop.read_bytes() == before
+    shop.unlink()
+    theirs = database.Database(address(tmp_path))
+    theirs.add(theirs.study("small"), TrialState.FAIL, note="ours")
+    with pytest.raises(BadInput, match="holds a study `small` of another program"):
+        sweep(make_study(), out=tmp_path / "out", storage=address(tmp_path))
+    assert [one.study_name for one in theirs.optuna.get_all_studies()] == ["small"]
+    assert not (tmp_path / "out").exists()

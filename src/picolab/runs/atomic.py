@@ -89,7 +89,7 @@ def reported(path: Path) -> Iterator[None]:
     except OSError as error:
         raise BadInput(
             f"`{path}` cannot be written: {(error.strerror or str(error)).lower()}",
-            hint="make room, or choose another folder with --out; what was saved before is intact, and --resume goes on from it",
+            hint="make room, or choose another folder with --out; what was saved before is intact, and can be gone on from",
         ) from error
 
 

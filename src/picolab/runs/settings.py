@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from picolab.errors import BadInput, BadSetting, nearest
 from picolab.runs import names
+from picolab.runs.yaml_file import read_yaml
 
 STEPS_BY_DEFAULT = 1000
 
@@ -310,12 +311,9 @@ def _as_bad_setting(error: ValidationError) -> BadSetting:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError as error:
         raise BadInput(f"there is no settings file `{path}`", hint="a run's own is runs/<run>/settings.yaml") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        where = f" at line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
-        raise BadInput(f"`{path}` is not YAML{where}", hint="one `name: value` a line, sections indented") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -46,6 +46,16 @@ def read_yaml(path: Path) -> Any:
         raise
     except _Twice as error:
         raise BadSetting(f"`{path}` says `{error.key}` twice, at line {error.line}", hint="give it once") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        where = f" at line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
-        raise BadInput(f"`{path}` is not YAML{where}", hint="one `name: value` a line, sections indented") from error
+    except OSError as error:
+        raise BadInput(
+            f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}",
+            hint="a text file that you may read is meant",
+        ) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        tab = "found character '\\t'" in str(error)
+        hint = (
+            "a tab stands there: YAML is indented with spaces" if tab else "one `name: value` a line, sections indented"
+        )
+        raise BadInput(f"`{path}` is not YAML{where}", hint=hint) from error

@@ -23,6 +23,8 @@ TIMEOUT = 20
 """Seconds that a statement waits for a locked database."""
 PART = 30_000
 """Characters of a text kept together: MySQL's TEXT holds 65,535 bytes, and Optuna's JSON writes a quote as two."""
+OURS = {"studies": "study_name", "trials": "trial_id"}
+"""Tables of Optuna's, and a column that each has."""
 
 
 class Database:
@@ -82,6 +84,7 @@ def _opened(url: str, place: str) -> Any:
     with _said(place), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            _check_free(url, place, wait)
             for _ in range(MAKERS):
                 try:
                     return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=wait))
@@ -103,6 +106,23 @@ def _opened(url: str, place: str) -> Any:
                 f"`{place}` needs a driver that is not installed: {_first(error)}",
                 hint="install it with pip, beside picolab",
             ) from error
+
+
+def _check_free(url: str, place: str, wait: Any) -> None:
+    """Refuse a database where another program has a table of Optuna's name, before a table is added to it."""
+    from sqlalchemy import create_engine, inspect
+
+    engine = create_engine(url, **wait)
+    try:
+        found = inspect(engine)
+        for table, column in OURS.items():
+            if found.has_table(table) and column not in {one["name"] for one in found.get_columns(table)}:
+                raise BadInput(
+                    f"`{place}` holds a table `{table}` of another program",
+                    hint="a database of its own, for example sqlite:///study.db",
+                )
+    finally:
+        engine.dispose()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ The names of settings are those of the command line (runs/names.py). Whether the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -34,6 +35,7 @@ KEYS = (
 )  # fmt: skip
 AXIS_KEYS = ("values", "low", "high", "log", "integer", "only")
 JUDGES = ("train_loss", "memorised", "sampling")
+NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
 ANALYSES = ("effects", "turning", "power_law", "pareto")
 OURS = {
     "seed": "list `seeds` instead", "out": "say --out", "name": "runs are named after their point and seed",
@@ -62,7 +64,7 @@ def study_of(content: Mapping[str, Any], *, name: str = "study", tiny: bool = Fa
     if not axes:
         raise BadSetting("the study has no axis, so the grid is empty", hint="`axes: {lr: [0.001, 0.002]}`")
     study = Study(
-        name=str(content.get("study", name)),
+        name=_study_name(content.get("study", name)),
         question=str(content.get("question", "")),
         settings=settings,
         axes=axes,
@@ -101,7 +103,6 @@ def _axis(given: str, value: Any) -> Axis:
     name = _name(given)
     if isinstance(value, Mapping):
         _known(f"part of axis `{given}`", value, AXIS_KEYS)
-        only = value.get("only", ())
         ends = {end: _number(name, value[end]) for end in ("low", "high") if end in value}
         if len(ends) == 1 or (ends and "values" in value):
             raise BadSetting(
@@ -109,13 +110,22 @@ def _axis(given: str, value: Any) -> Axis:
             )
         return Axis(
             name=name,
-            values=tuple(_plain(name, one) for one in _listed(name, value.get("values", []))),
+            values=_values(name, value.get("values", [])),
             **ends,
-            log=bool(value.get("log", False)),
-            integer=bool(value.get("integer", False)),
-            only=(only,) if isinstance(only, str) else tuple(only),
+            log=_yes_or_no(name, "log", value.get("log", False)),
+            integer=_yes_or_no(name, "integer", value.get("integer", False)),
+            only=tuple(map(str, _words("only", value.get("only", ())))),
         )
-    return Axis(name=name, values=tuple(_plain(name, one) for one in _listed(name, value)))
+    return Axis(name=name, values=_values(name, value))
+
+
+def _study_name(value: Any) -> str:
+    """A name that a folder and a database can bear."""
+    if isinstance(value, bool | list | dict) or value is None or not NAME.fullmatch(str(value)):
+        raise BadSetting(
+            f"`study` is {value!r}, not a name", hint="letters, digits, `-`, `_` and `.`: `study: learning-rate`"
+        )
+    return str(value)
 
 
 def _name(given: str) -> str:
@@ -170,7 +180,22 @@ def _choice(key: str, value: Any, choices: tuple[str, ...]) -> Any:
 
 
 def _several(key: str, value: Any, choices: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_choice(key, one, choices) for one in ([value] if isinstance(value, str) else value))
+    return tuple(_choice(key, one, choices) for one in _words(key, value))
+
+
+def _words(key: str, value: Any) -> list[Any]:
+    """One word, or a list of them."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list | tuple):
+        raise BadSetting(f"`{key}` is {_shown(value)}, not a list", hint=f"`{key}: [..]`, or leave it out")
+    return list(value)
+
+
+def _yes_or_no(name: str, key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise BadSetting(f"`{key}` of axis `{name}` is {_shown(value)}", hint="true or false")
+    return value
 
 
 def _each(value: Any, axes: tuple[Axis, ...]) -> tuple[str, ...]:
@@ -184,17 +209,33 @@ def _whole(key: str, value: Any, *, least: int) -> int | None:
     return value
 
 
-def _listed(name: str, value: Any) -> list[Any]:
+def _values(name: str, value: Any) -> tuple[Any, ...]:
+    """The values of an axis: words, numbers, or true and false, and none of the last beside numbers."""
     if not isinstance(value, list):
-        raise BadSetting(f"axis `{name}` is {value!r}, not a list", hint=f"`[{value}]` has one value")
-    return value
+        hint = f"`{name}: [0.001, 0.002]`, or leave it out" if value is None else f"`[{_shown(value)}]` has one value"
+        raise BadSetting(f"axis `{name}` is {_shown(value)}, not a list", hint=hint)
+    values = tuple(_plain(name, one) for one in value)
+    kinds = {isinstance(one, bool) for one in values if not isinstance(one, str)}
+    if len(kinds) > 1:
+        raise BadSetting(
+            f"axis `{name}` mixes numbers with true or false: {', '.join(map(_shown, values))}",
+            hint="values of one kind; `on` and `yes` without quotes are true",
+        )
+    return values
 
 
 def _plain(name: str, value: Any) -> Any:
     value = _number(name, value, strict=False)
     if not isinstance(value, str | int | float | bool):
-        raise BadSetting(f"axis `{name}` has the value {value!r}", hint="numbers, words, true or false")
+        raise BadSetting(f"axis `{name}` has the value {_shown(value)}", hint="numbers, words, true or false")
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML has it."""
+    if value is None:
+        return "empty"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _number(name: str, value: Any, *, strict: bool = True) -> Any:

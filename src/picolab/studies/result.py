@@ -141,7 +141,10 @@ class StudyResult:
             ) from error
         except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
             first = str(error).splitlines()[0]
-            raise BadCheckpoint(f"the study in `{folder}` cannot be read: {first}") from error
+            raise BadCheckpoint(
+                f"the study in `{folder}` cannot be read: {first}",
+                hint=f"`picolab sweep {folder}` gathers it again from its trials, which stand beside it",
+            ) from error
         return loaded
 
     @staticmethod

@@ -6,13 +6,14 @@ Search.points() -> the points there are, in order        Search.grow() -> whethe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from picolab.errors import BadSetting
 from picolab.runs import names
-from picolab.studies.points import drawn, grid, point_said
+from picolab.studies.points import drawn, grid, narrowed, point_said, sampler_of, settings_of
 from picolab.studies.storage import Storage
-from picolab.studies.study import PRESET, Axis, Point, Study
+from picolab.studies.study import PRESET, Axis, Point, Study, Value
 from picolab.zoo import ARCHITECTURES, PRESETS, check_settings
 
 
@@ -47,15 +48,59 @@ def search_of(study: Study, storage: Storage) -> Search:
 
 
 def listed(study: Study) -> list[Point]:
-    """The points of a grid or of random draws, each refused here if its model cannot be built."""
+    """The points of a grid or of random draws, each refused here if it cannot be run."""
     points = grid(study) if study.method == "grid" else drawn(study)
     for point in points:
-        check_buildable(study, point)
+        check_point(study, point)
     return points
 
 
-def check_buildable(study: Study, point: Point) -> None:
-    """Refuse a point whose sizes do not go together, before anything is trained."""
+def check_points(study: Study) -> None:
+    """Refuse a study with a point that cannot be run, before anything is written.
+
+    Of a search that learns nobody knows the points: there each axis is tried along its values, or at places of its range.
+    """
+    if study.method != "tpe":
+        listed(study)
+        return
+    places = {axis.name: _places(axis) for axis in study.axes}
+    first = {name: values[0] for name, values in places.items()}
+    for name, values in places.items():
+        for value in values:
+            check_point(study, narrowed(study, {**first, name: value}))
+
+
+def _places(axis: Axis) -> list[Value]:
+    """The values of an axis, or both ends of a range and a place between them."""
+    if axis.low is None or axis.high is None:
+        return list(axis.values)
+    places = [axis.low, axis.high, axis.low + (axis.high - axis.low) / 3]
+    return [round(value) if axis.integer else value for value in places]
+
+
+def check_point(study: Study, point: Point) -> None:
+    """Refuse a point whose values are none of their settings, or whose sizes do not go together."""
+    try:
+        _try(study, point)
+    except BadSetting as error:
+        hint = error.hint
+        for axis in study.axes:
+            value = point[axis.name]
+            if axis.is_range and isinstance(value, float) and _is_runnable(study, {**point, axis.name: round(value)}):
+                hint = f"it takes whole numbers: `{axis.short}: {{low: .., high: .., integer: true}}`"
+        raise BadSetting(f"point {point_said(point)}: {error}", hint=hint) from error
+
+
+def _is_runnable(study: Study, point: Point) -> bool:
+    try:
+        _try(study, point)
+    except BadSetting:
+        return False
+    return True
+
+
+def _try(study: Study, point: Point) -> None:
+    """Make of a point all that can be made of it without data: its settings, its model's, its sampler."""
     given = {**study.settings, **{name: value for name, value in point.items() if value is not None}}
     preset = PRESETS[str(given.get(PRESET, study.presets[0]))]
     fields = {
@@ -65,7 +110,6 @@ def check_buildable(study: Study, point: Point) -> None:
         and name != PRESET
         and Axis(name=name, values=(value,)).concerns(str(given.get(PRESET, study.presets[0])))
     }
-    try:
-        ARCHITECTURES[preset.architecture].config(**check_settings(preset.architecture, {**preset.settings, **fields}))
-    except BadSetting as error:
-        raise BadSetting(f"point {point_said(point)}: {error}", hint=error.hint) from error
+    ARCHITECTURES[preset.architecture].config(**check_settings(preset.architecture, {**preset.settings, **fields}))
+    settings_of(study, point, study.seeds[0], Path(), "tried")
+    sampler_of(study, point)

@@ -29,6 +29,7 @@ PLAN, CLAIMS, TRIALS, LOCK = "study.plan.json", "claims", "trials", "study.lock"
 SHARED = "study.storage.json"
 """Says in which database the study lives, where it lives in one (studies/shared.py)."""
 FORMAT = "picolab-study-plan/1"
+TORN = "it is torn or was edited by hand; the runs beside it are whole, the study itself must be asked again with another --out"
 PATIENCE = 30.0
 """Seconds that a process waits for the study's own lock, which nobody needs for longer than it takes to write a file."""
 
@@ -127,9 +128,7 @@ class Storage:
                     f"`{path}` has format `{content['format']}`, not `{FORMAT}`", hint="choose another --out"
                 )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadCheckpoint(
-                f"`{path}` is no plan of a study", hint="it is torn or was edited by hand; the runs beside it are whole"
-            ) from error
+            raise BadCheckpoint(f"`{path}` is no plan of a study", hint=TORN) from error
         check_same(before, study, self.folder, hint="choose another --out")
 
 
@@ -160,9 +159,7 @@ def load_study(folder: Path) -> Study:
         content = json.loads(path.read_text(encoding="utf-8"))
         found: Study = TypeAdapter(Study).validate_python(content["study"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise BadCheckpoint(
-            f"`{path}` is no plan of a study", hint="it is torn or was edited by hand; the runs beside it are whole"
-        ) from error
+        raise BadCheckpoint(f"`{path}` is no plan of a study", hint=TORN) from error
     return found
 
 

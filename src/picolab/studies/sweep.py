@@ -13,7 +13,7 @@ from picolab.studies.gather import gather
 from picolab.studies.plots.pictures import draw_plots
 from picolab.studies.points import check_size
 from picolab.studies.result import StudyResult
-from picolab.studies.search import search_of
+from picolab.studies.search import check_points, search_of
 from picolab.studies.storage import SHARED, Storage
 from picolab.studies.study import Study
 from picolab.studies.work import StudyEvent, work
@@ -42,6 +42,7 @@ def sweep(
     if workers < 1:
         raise BadInput(f"{workers} workers do nothing", hint="1, or as many as there are cores")
     check_size(study, meant=meant)
+    check_points(study)
     place = _taken_up(study, out, storage)
     search = search_of(study, place)
     tell = report or _ignore
