@@ -8,10 +8,10 @@ import signal
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from jaxtyping import install_import_hook
+from checked_shapes import check_packages
 
 # Every array annotation of the mathematics is checked on every call while tests run.
-install_import_hook(("picolab.parts", "picolab.models"), "beartype.beartype")
+check_packages("picolab.parts", "picolab.models")
 
 import torch  # noqa: E402  (after the hook)
 
