@@ -8,6 +8,7 @@ the start itself are asked of real commands.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -59,4 +60,5 @@ def _run(pipe: Connection, main: Callable[..., int], words: tuple[str, ...], env
         os.dup2(pipe.fileno(), number)
     pipe.close()
     os.environ |= environment
+    gc.freeze()  # of the server's modules nothing becomes garbage
     sys.exit(main(*words))
