@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -21,16 +22,22 @@ def describe() -> dict[str, Any]:
         "command": sys.argv,
         "folder": str(Path.cwd()),
         "versions": {"picolab": __version__, "python": platform.python_version(), **_packages()},
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "cpus": _usable_cpus(),
-            "host": platform.node(),
-        },
+        "machine": place(),
         "git": _git(),
     }
 
 
+def place() -> dict[str, Any]:
+    """The machine alone."""
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cpus": _usable_cpus(),
+        "host": platform.node(),
+    }
+
+
+@functools.cache
 def _packages() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name in PACKAGES:

@@ -12,6 +12,7 @@ bands: `low`, `high` and `standard_error` are null.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Mapping
@@ -144,5 +145,6 @@ class StudyResult:
         return _adapter().json_schema()
 
 
+@functools.cache
 def _adapter() -> TypeAdapter[Any]:
     return TypeAdapter(StudyResult)

@@ -27,11 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import TypeAdapter
 
 from picolab.errors import BadCheckpoint, BadInput, MissingExtra
 from picolab.runs import atomic
-from picolab.studies.outcome import Outcome
+from picolab.studies.outcome import Outcome, typed
 from picolab.studies.storage import CLAIMS, PATIENCE, SHARED, Storage, acquired, check_same, plain
 from picolab.studies.study import Study
 
@@ -127,7 +126,7 @@ class SharedStorage(Storage):
         for one in self._trials(self._study):
             if (text := one.user_attrs.get("outcome")) is not None and one.user_attrs["trial"] not in self._known:
                 try:
-                    made: Outcome = TypeAdapter(Outcome).validate_python(json.loads(text))
+                    made: Outcome = typed().validate_python(json.loads(text))
                 except ValueError as error:
                     raise BadCheckpoint(
                         f"outcome `{one.user_attrs['trial']}` in `{self.place}` cannot be read",
@@ -141,7 +140,7 @@ class SharedStorage(Storage):
         """Record an outcome in the database, whole or not at all, then here."""
         from optuna.trial import TrialState, create_trial
 
-        text = json.dumps(TypeAdapter(Outcome).dump_python(outcome, mode="json"))
+        text = json.dumps(typed().dump_python(outcome, mode="json"))
         loss = outcome.figures.get("loss")
         state = TrialState.COMPLETE if loss is not None else TrialState.FAIL
         with self._said():
