@@ -10,6 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from checked_shapes import check_packages
+from longest import begin_with_the_longest
 
 # Every array annotation of the mathematics is checked on every call while tests run.
 check_packages("picolab.parts", "picolab.models")
@@ -28,3 +29,7 @@ def _what_stands_is_not_searched_for_garbage() -> None:
     """Measuring memory collects garbage first; with a million objects of modules that takes longer than a tiny training."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    begin_with_the_longest(items)
