@@ -10,7 +10,7 @@ demo: $(VENV)/base                 ## four kinds of language model, side by side
 	$(BIN)/picolab demo
 
 test: $(VENV)/dev                  ## every test, on all cores
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: lint types layers test docs-check   ## everything a change must pass
 

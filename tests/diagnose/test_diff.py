@@ -7,7 +7,7 @@ import torch
 
 from picolab.diagnose.anatomy import Anatomy
 from picolab.diagnose.diff import diff
-from picolab.diagnose.walk import local, walk
+from picolab.diagnose.walk import difference, local, walk
 from picolab.errors import BadInput
 
 from faulty_twins import FEW, SCHEDULE, TOKENS, anatomy, causes, example, faulty, of_model, recording, twin
@@ -271,3 +271,15 @@ def test_of_two_mistakes_one_in_all_blocks_is_told_with_all_though_five_arrays_s
         and " in block " not in first.explanations[0].says
     )
     assert "weight-unloaded" in second.causes and verdict.remaining < 1e-4
+
+
+def test_what_is_equal_differs_by_nothing_and_what_is_not_by_its_worst_position():
+    value = torch.tensor([[[3.0, 4.0], [0.0, 0.0], [torch.inf, 1.0]]])
+    assert difference(value, value.clone(), "blocks.0.resid_post") == 0.0
+    assert difference(value, value.double(), "blocks.0.resid_post") == 0.0
+    assert difference(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), "logits") == 0.0
+    strange = value.clone()
+    strange[0, 2, 0] = torch.nan
+    assert difference(strange, strange.clone(), "blocks.0.resid_post") == 0.0
+    moved = torch.tensor([[[3.0, 4.0], [3.0, 4.0]]])
+    assert difference(moved, moved + torch.tensor([[[0.0], [1.0]]]), "logits") == pytest.approx(2**0.5 / 5)

@@ -52,8 +52,14 @@ def test_a_fault_of_the_second_step_keeps_a_step():
     sick = copy.deepcopy(sharp("llama"))
     right = sick.rope.forward
     sick.rope.forward = lambda positions: right(positions - 1 if positions.shape[-1] == 1 else positions)
-    target = lambda tokens, prefill: recorded(sick, tokens, prefill)  # noqa: E731
+    asked = []
+
+    def target(tokens, prefill):
+        asked.append((tokens, prefill))
+        return recorded(sick, tokens, prefill)
+
     minimal = minimise(sharp("llama"), target, SCHEDULE.tokens[:5], 3)
+    assert len(asked) == len({*asked}) + 1  # no case is tried twice; the smallest is read once more, to be told
     assert minimal.cut is None and minimal.verdict.born[0].phase == "decode"
     assert len(minimal.text.tokens) - minimal.text.prefill == 1 and minimal.text.prefill <= 2
 

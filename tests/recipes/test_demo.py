@@ -4,14 +4,20 @@ from dataclasses import replace
 
 import pytest
 
+from picolab.compare import sequences
 from picolab.recipes import demo
+
+NUMBERS = demo.PARTS[0]
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path):
     monkeypatch.setenv("PICOLAB_HOME", str(tmp_path / "home"))
-    parts = tuple(replace(part, tokens=4000) for part in demo.PARTS)
+    fewer = {NUMBERS.data: f"{NUMBERS.data}:documents=1000"}
+    parts = tuple(replace(part, tokens=4000, data=fewer.get(part.data, part.data)) for part in demo.PARTS)
     monkeypatch.setattr(demo, "PARTS", parts)
+    monkeypatch.setattr(sequences, "DOCUMENTS", 40)
+    monkeypatch.setattr(sequences, "LONGER_DOCUMENTS", 10)
 
 
 def test_it_ends_with_two_comparisons_predictions_and_a_page(tmp_path):
@@ -36,14 +42,17 @@ def test_it_ends_with_two_comparisons_predictions_and_a_page(tmp_path):
 
 
 def test_what_counting_learned_is_what_the_rule_says(tmp_path, monkeypatch):
-    numbers = replace(demo.PARTS[0], tokens=60_000, models=("ngram",))
+    numbers = replace(NUMBERS, tokens=60_000, models=("ngram",))
     monkeypatch.setattr(demo, "PARTS", (numbers,))
     (prediction,) = demo.demo(tmp_path / "demo").predictions
     assert prediction.right and prediction.after[0][0] == demo.ANSWER
     assert prediction.before[0][1] < 0.1
 
 
-def test_an_interrupted_demo_goes_on_where_it_stopped(tmp_path):
+def test_an_interrupted_demo_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    for name in ("draw_plots", "draw_sequence_plots"):  # pictures are looked for above
+        monkeypatch.setattr(f"picolab.compare.compare.{name}", lambda comparison, folder: [])
+
     def stop(event):
         if type(event).__name__ == "RunBegins" and event.model == "lstm":
             raise KeyboardInterrupt

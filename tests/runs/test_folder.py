@@ -58,6 +58,7 @@ def test_a_run_is_laid_out_as_documented(run: Run) -> None:
     }
     assert run.settings.optimizer.lr == 0.5
     assert {"versions", "machine", "git", "command", "created", "status"} <= run.meta.keys()
+    assert run.meta["machine"].keys() == {"system", "processor", "cpus", "host"} and run.meta["machine"]["cpus"] > 0
     assert run.samples == [{"step": 1, "text": "é"}]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import several as several_runs
 from safetensors.torch import load_file
 from tiny import tiny_settings, tiny_task
 
@@ -18,6 +20,8 @@ from picolab.runs.folder import Run
 from picolab.train.distributed import pick_device
 from picolab.train.loop import train
 from picolab.train.track import FOLDER
+
+from processes import start
 
 PROGRAM = Path(__file__).with_name("tiny.py")
 
@@ -34,11 +38,23 @@ def torchrun(folder: Path, *words: str) -> list[str]:
     return launched(2, PROGRAM, str(folder), "model.dropout=0.0", *words)
 
 
-def several(processes: int, folder: Path, runs: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
-    """Train these runs one after the other with one start of the processes."""
+def listed(folder: Path, processes: int, runs: list[dict[str, Any]]) -> str:
+    """The file of runs to be trained one after the other with one start of so many processes."""
     file = folder / f"runs-{processes}.json"
     file.write_text(json.dumps(runs), encoding="utf-8")
-    return subprocess.run(launched(processes, SEVERAL, str(file)), capture_output=True, text=True, check=False)
+    return str(file)
+
+
+def several(processes: int, folder: Path, runs: list[dict[str, Any]]) -> None:
+    """Train these runs with so many processes, told what torchrun would tell them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
+    file = listed(folder, processes, runs)
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    started = [start(several_runs.main, file, environment=meeting | rank) for rank in ranks]
+    ended = [program.end() for program in started]
+    assert [code for code, _ in ended] == [0] * processes, ended
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +92,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ddp, fsdp, pieces = {"strategy": "ddp"}, {"strategy": "fsdp"}, {"accumulate": 2}
     watched = ddp | {"track": "tensorboard"}
     four = [run("4-ddp", settings=watched), run("4-fsdp", settings=fsdp), run("moved", settings=fsdp, stop_at=5)]
-    done = several(4, folder, four)
-    assert done.returncode == 0, done.stderr
+    several(4, folder, four)
     assert Run.open(folder / "moved").meta["processes"] == 4
     two = [
         run("2-ddp-pieces", settings=ddp | pieces),
@@ -86,8 +101,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run("bfloat16", settings=fsdp | {"dtype": "bfloat16"}),
         run("moved", settings=fsdp, resume=True, stop_at=9),
     ]
-    done = several(2, folder, two)
-    assert done.returncode == 0, done.stderr
+    several(2, folder, two)
     return folder
 
 
@@ -122,7 +136,8 @@ def test_shards_of_four_go_on_as_shards_of_two_and_end_on_one_as_if_never_stoppe
 
 def test_when_one_process_dies_all_end_and_the_run_says_how_to_go_on(tmp_path: Path, alone: Run) -> None:
     settings = {"checkpoint_every": 2, "strategy": "fsdp"}
-    done = several(2, tmp_path, [{"folder": str(tmp_path / "run"), "die_at": 5, "settings": settings}])
+    file = listed(tmp_path, 2, [{"folder": str(tmp_path / "run"), "die_at": 5, "settings": settings}])
+    done = subprocess.run(launched(2, SEVERAL, file), capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "error: process 0 of 2 waited for another that is gone hint: torchrun says which" in done.stderr
     assert "SIGKILL" in done.stderr

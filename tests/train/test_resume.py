@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from tiny import numbers, tiny_settings, tiny_task
 
@@ -18,7 +17,7 @@ from picolab.train.checkpoints import load_state
 from picolab.train.events import Event, Step
 from picolab.train.loop import train
 
-PROGRAM = Path(__file__).with_name("tiny.py")
+from processes import start
 
 
 def undisturbed(out: Path, **changes: Any) -> Run:
@@ -82,7 +81,7 @@ def test_a_finished_run_has_nothing_left_to_do_and_may_be_lengthened(tmp_path: P
 def test_a_run_with_no_checkpoint_begins_again(tmp_path: Path) -> None:
     run = killed(tmp_path / "run", "Step 3")
     assert run.last() is None and run.metrics()
-    assert resumed(run).returncode == 0
+    assert resumed(run) == 0
     assert_same(undisturbed(tmp_path / "whole"), run)
 
 
@@ -90,7 +89,7 @@ def test_a_run_with_no_checkpoint_begins_again(tmp_path: Path) -> None:
 def test_after_a_kill_it_ends_with_the_same_bits(tmp_path: Path, moment: str) -> None:
     run = killed(tmp_path / "run", moment)
     assert run.status == "killed"
-    assert resumed(run).returncode == 0
+    assert resumed(run) == 0
     assert run.status == "finished"
     assert_same(undisturbed(tmp_path / "whole"), run)
 
@@ -99,7 +98,7 @@ def test_a_torn_checkpoint_is_passed_over_and_made_again(tmp_path: Path) -> None
     run = killed(tmp_path / "run", "Step 10")
     newest = run.path / "checkpoints" / "step-0000008"
     (newest / STATE).write_bytes((newest / STATE).read_bytes()[:-100])
-    assert resumed(run).returncode == 0
+    assert resumed(run) == 0
     assert "step-0000008 is torn and passed over" in (run.path / "log.txt").read_text()
     assert_same(undisturbed(tmp_path / "whole"), run)
 
@@ -108,26 +107,24 @@ def test_a_checkpoint_whose_pointers_were_not_written_counts(tmp_path: Path) -> 
     run = killed(tmp_path / "run", "Step 9")
     for name in ("last.json", "best.json"):
         (run.path / "checkpoints" / name).unlink()
-    assert resumed(run).returncode == 0
+    assert resumed(run) == 0
     assert_same(undisturbed(tmp_path / "whole"), run)
-
-
-def command(folder: Path, *words: str) -> list[str]:
-    return [sys.executable, str(PROGRAM), str(folder), *words]
 
 
 def killed(folder: Path, moment: str) -> Run:
     """A run whose process is killed when it says this line."""
-    with subprocess.Popen(command(folder, "--delay=0.02"), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip() == moment:
-                process.send_signal(signal.SIGKILL)
-                break
-        else:
-            pytest.fail(f"the run never said `{moment}`")
+    program = start(tiny.main, str(folder), "--delay=0.02")
+    for line in program.out:
+        if line.strip() == moment:
+            program.kill()
+            break
+    else:
+        pytest.fail(f"the run never said `{moment}`")
+    assert program.process.exitcode == -signal.SIGKILL
     return Run.open(folder)
 
 
-def resumed(run: Run) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(run.path, "--resume"), capture_output=True, text=True, check=False)
+def resumed(run: Run) -> int:
+    """The exit code of a process that goes on with a run."""
+    code, said = start(tiny.main, str(run.path), "--resume").end()
+    return code

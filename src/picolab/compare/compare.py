@@ -166,7 +166,7 @@ def _held(plan: Plan, folder: Path, tell: Report) -> Held:
 
 def _setup(plan: Plan, folder: Path, outcomes: Sequence[Outcome], held: Held) -> Setup:
     settings = plan.settings(plan.models[0], plan.seeds[0], folder)
-    place = machine.describe()["machine"]
+    place = machine.place()
     vocab_size = held.dataset.tokenizer.vocab_size
     return Setup(
         data=plan.data,

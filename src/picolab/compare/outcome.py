@@ -7,6 +7,7 @@ An outcome on disk is final: it is read, never computed again. A run that diverg
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -66,13 +67,18 @@ class Held:
     text: str
 
 
+@functools.cache
+def _adapter() -> TypeAdapter[Outcome]:
+    return TypeAdapter(Outcome)
+
+
 def load_outcome(folder: Path, model: str, seed: int) -> Outcome | None:
     """The outcome on disk; None where the run is still to be done."""
     path = _path(folder, model, seed)
     if not path.exists():
         return None
     try:
-        loaded: Outcome = TypeAdapter(Outcome).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        loaded: Outcome = _adapter().validate_python(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise BadCheckpoint(
             f"`{path}` is no outcome of a run", hint="remove it: the run is then judged again"
@@ -96,7 +102,7 @@ def make_outcome(
         outcome = _failed(model, seed, Run(path), str(error))
     with atomic.reported(folder):
         (folder / OUTCOMES).mkdir(exist_ok=True)
-    atomic.write_json(_path(folder, model, seed), TypeAdapter(Outcome).dump_python(outcome, mode="json"))
+    atomic.write_json(_path(folder, model, seed), _adapter().dump_python(outcome, mode="json"))
     return outcome
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Mapping
@@ -180,7 +181,7 @@ class Comparison:
 
     def summary(self) -> dict[str, Any]:
         """The content of comparison.json: everything but curves, attention maps and positions."""
-        return {k: v for k, v in _adapter().dump_python(self, mode="json").items() if k not in _DETAILS}
+        return _summary(_adapter().dump_python(self, mode="json"))
 
     def table(self) -> str:
         """The rows as CSV, one line a model."""
@@ -196,7 +197,7 @@ class Comparison:
         )
         atomic.write_text(folder / TABLE, self.table())
         # Last: whoever finds comparison.json finds the rest as well.
-        atomic.write_text(folder / SUMMARY, json.dumps(self.summary(), indent=2, ensure_ascii=False) + "\n")
+        atomic.write_text(folder / SUMMARY, json.dumps(_summary(everything), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -227,6 +228,10 @@ class Comparison:
         return schema
 
 
+def _summary(everything: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in everything.items() if name not in _DETAILS}
+
+
 def tracks_of(comparison: Comparison, kind: Literal["train", "validation"]) -> dict[str, Track]:
     """Mean and band of every model but the baseline.
 
@@ -242,6 +247,7 @@ def tracks_of(comparison: Comparison, kind: Literal["train", "validation"]) -> d
     return tracks
 
 
+@functools.cache
 def _adapter() -> TypeAdapter[Any]:
     return TypeAdapter(Comparison)
 

@@ -80,6 +80,7 @@ class _Trials:
         self.reference, self.target, self.say = reference, target, say
         self.failure: Failure | None = None
         self.tried = 0
+        self._remained: dict[tuple[Text, Cut | None], bool] = {}
 
     def run(self, text: Text, cut: Cut | None) -> Minimal:
         self.tried += 1
@@ -104,9 +105,13 @@ class _Trials:
         )
 
     def remains(self, text: Text, cut: Cut | None) -> bool:
+        """Whether the failure is the same; what was tried before, from another side, is not tried again."""
+        if (text, cut) in self._remained:
+            return self._remained[text, cut]
         left = "" if cut is None else f", {len(cut.blocks)} blocks, {len(cut.words)} words"
         self.say(f"{len(text.tokens)} tokens{left}")
-        return Failure.of(self.run(text, cut).verdict) == self.failure
+        self._remained[text, cut] = Failure.of(self.run(text, cut).verdict) == self.failure
+        return self._remained[text, cut]
 
 
 def minimise(

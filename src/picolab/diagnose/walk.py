@@ -191,6 +191,8 @@ def difference(made: Tensor, other: Tensor, site: str) -> float:
         made = made.narrow(time, made.shape[time] - other.shape[time], other.shape[time])
     if made.shape != other.shape:
         return float("inf")
+    if (made.dtype, made.device) == (other.dtype, other.device) and torch.equal(made, other):
+        return 0.0  # so it is at most places, where the mistake sits elsewhere
     made, other = made.double(), other.to(made.device).double()
     if site.endswith("scores"):
         seen = torch.ones(made.shape[-2:], dtype=torch.bool, device=made.device).tril(made.shape[-1] - made.shape[-2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shlex
@@ -22,12 +23,7 @@ def describe() -> dict[str, Any]:
         "command": command(),
         "folder": str(Path.cwd()),
         "versions": {"picolab": __version__, "python": platform.python_version(), **_packages()},
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "cpus": _usable_cpus(),
-            "host": platform.node(),
-        },
+        "machine": place(),
         "git": _git(),
     }
 
@@ -49,6 +45,17 @@ def without_password(url: str) -> str:
     return f"{before}{mark}{login.partition(':')[0]}{at}{host}"
 
 
+def place() -> dict[str, Any]:
+    """The machine alone."""
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cpus": _usable_cpus(),
+        "host": platform.node(),
+    }
+
+
+@functools.cache
 def _packages() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name in PACKAGES:

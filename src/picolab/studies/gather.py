@@ -32,7 +32,7 @@ def gather(study: Study, storage: Storage, search: Search, *, complete: bool) ->
         for number, point in {trial.number: trial.point for trial in planned}.items()
     )
     facts = _facts(found)
-    place = machine.describe()["machine"]
+    place = machine.place()
     findings: tuple[Finding, ...] = findings_of(study, points, found, floor=facts[1])
     return StudyResult(
         complete=complete and len(found) == len(planned),

@@ -12,6 +12,7 @@ bands: `low`, `high` and `standard_error` are null.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
@@ -159,5 +160,6 @@ def best_first(points: Sequence[PointResult], goal: str) -> list[PointResult]:
     return sorted(points, key=lambda p: sign * p.figures[goal].mean if goal in p.figures else math.inf)
 
 
+@functools.cache
 def _adapter() -> TypeAdapter[Any]:
     return TypeAdapter(StudyResult)

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import TypeAdapter
 
 from picolab.errors import BadCheckpoint, BadInput
 from picolab.runs import atomic
 from picolab.runs.machine import without_password
 from picolab.studies import shared_claims
 from picolab.studies.database import Database, in_parts, whole
-from picolab.studies.outcome import Outcome
+from picolab.studies.outcome import Outcome, typed
 from picolab.studies.storage import CLAIMS, PATIENCE, SHARED, Storage, acquired, check_same, plain
 from picolab.studies.study import Study
 
@@ -114,7 +113,7 @@ class SharedStorage(Storage):
         for one in self.database.trials(self._study):
             if (text := whole("outcome", one.user_attrs)) is not None and one.user_attrs["trial"] not in self._known:
                 try:
-                    made: Outcome = TypeAdapter(Outcome).validate_python(json.loads(text))
+                    made: Outcome = typed().validate_python(json.loads(text))
                 except ValueError as error:
                     raise BadCheckpoint(
                         f"outcome `{one.user_attrs['trial']}` in `{self.place}` cannot be read",
@@ -128,7 +127,7 @@ class SharedStorage(Storage):
         """Record an outcome in the database, whole or not at all, then here."""
         from optuna.trial import TrialState
 
-        text = json.dumps(TypeAdapter(Outcome).dump_python(outcome, mode="json"))
+        text = json.dumps(typed().dump_python(outcome, mode="json"))
         loss = outcome.figures.get("loss")
         state = TrialState.COMPLETE if loss is not None else TrialState.FAIL
         self.database.add(self._study, state, value=loss, trial=outcome.name, **in_parts("outcome", text))

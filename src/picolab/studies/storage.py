@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from picolab.errors import BadCheckpoint, BadInput
 from picolab.runs import atomic
-from picolab.studies.outcome import Outcome
+from picolab.studies.outcome import Outcome, typed
 from picolab.studies.study import Study
 
 PLAN, CLAIMS, TRIALS, LOCK = "study.plan.json", "claims", "trials", "study.lock"
@@ -98,7 +98,7 @@ class Storage:
         except FileNotFoundError:
             return None
         try:
-            found: Outcome = TypeAdapter(Outcome).validate_python(json.loads(text))
+            found: Outcome = typed().validate_python(json.loads(text))
         except (ValueError, ValidationError) as error:
             raise BadCheckpoint(
                 f"`{path}` is no outcome of a trial",
@@ -114,9 +114,7 @@ class Storage:
 
     def keep(self, outcome: Outcome) -> None:
         """Record an outcome, whole or not at all."""
-        atomic.write_json(
-            self.folder / TRIALS / f"{outcome.name}.json", TypeAdapter(Outcome).dump_python(outcome, mode="json")
-        )
+        atomic.write_json(self.folder / TRIALS / f"{outcome.name}.json", typed().dump_python(outcome, mode="json"))
 
     def _check_same(self, study: Study) -> None:
         path = self.folder / PLAN

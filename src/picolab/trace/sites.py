@@ -19,6 +19,7 @@ names.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ def dims_of(site: str) -> str | None:
     return None if kind is None else kind.dims
 
 
+@functools.lru_cache(maxsize=4096)
 def layer_of(site: str) -> int | None:
     """The block a site belongs to."""
     found = _BLOCK.match(site.removeprefix(GRAD))
