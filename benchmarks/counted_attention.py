@@ -67,6 +67,11 @@ def main() -> None:
             *found.findings,
             f"{len(setup.seeds)} seeds; ± is the 95 % margin over seeds"
             + ("" if args.busy else f"; the whole took {time.perf_counter() - start:.0f} s"),
+            *(
+                ["other work ran beside: steps are steps, but seconds in the sentences are no measurement"]
+                if args.busy
+                else []
+            ),
         ],
     )
 

@@ -15,8 +15,11 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import torch
 
 from picolab.measure.loss import evaluate
 from picolab.measure.memory import resident_bytes
@@ -28,6 +31,7 @@ from picolab.studies.judges import judge_of, written_figures
 from picolab.studies.points import drawn, grid, settings_of, trials_of
 from picolab.studies.study import Study
 from picolab.studies.trial import task_of
+from picolab.studies.workers import share_of_threads
 from picolab.train.distributed import joined
 from picolab.train.estimate import trainable_bytes
 from picolab.train.precision import choose
@@ -42,6 +46,8 @@ LONG = 2.0
 """Seconds of an evaluation that is not measured twice."""
 OVERHEAD = 0.3
 """Seconds around a run: data opened, model built, files written. Measured on small runs."""
+AROUND, STARTING = 5.0, 4.0
+"""Seconds around a study (imports, pictures, the page), and until workers have begun. Measured on two cores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +92,8 @@ def forecast(study: Study, *, workers: int = 1) -> Forecast:
         shapes.setdefault(_shape(one), []).append(one)
     keys = list(shapes)
     chosen = keys if len(keys) <= MOST else [keys[i * (len(keys) - 1) // (MOST - 1)] for i in range(MOST)]
-    costs = {key: _measured(study, shapes[key][0]) for key in chosen}
+    with _threads(share_of_threads(workers) if workers > 1 else torch.get_num_threads()):
+        costs = {key: _measured(study, shapes[key][0]) for key in chosen}
     # A shape that was not measured costs what the measured ones cost on average; they are spread over the list.
     usual = {
         part: statistics.fmean(_seconds(costs[key], part) for key in chosen) for part in ("step", "fastest", "slowest")
@@ -98,19 +105,31 @@ def forecast(study: Study, *, workers: int = 1) -> Forecast:
         for part in usual
     }
     sampling = len(every) * statistics.fmean(cost.sampling for cost in costs.values())
+    around = AROUND + (STARTING if workers > 1 else 0.0)
     disk = statistics.fmean(cost.checkpoint for cost in costs.values())
     return Forecast(
         points=len(points),
         runs=len(points) * len(study.seeds),
-        seconds=(total["step"] + sampling) / workers,
-        seconds_low=(total["fastest"] + sampling) * 0.9 / workers,
-        seconds_high=(total["slowest"] + sampling) * 1.3 / workers,
+        seconds=around + (total["step"] + sampling) / workers,
+        seconds_low=(around + (total["fastest"] + sampling) / workers) * 0.9,
+        seconds_high=(around + (total["slowest"] + sampling) / workers) * 1.3,
         disk_bytes=round(sum(len(g) * (costs[k].checkpoint if k in costs else disk) for k, g in shapes.items())),
         memory_bytes=resident_bytes() + max(cost.checkpoint for cost in costs.values()),
         shapes=len(keys),
         measured=len(chosen),
         measured_steps=STEPS,
     )
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Measure with the threads that a worker will have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _seconds(cost: _Cost, part: str) -> float:

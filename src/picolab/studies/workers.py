@@ -91,7 +91,7 @@ class Workers:
     def _start(self, number: int) -> _Worker:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe(duplex=False)
-        threads = max(1, len(os.sched_getaffinity(0)) // self.count) if hasattr(os, "sched_getaffinity") else 1
+        threads = share_of_threads(self.count)
         process = context.Process(
             target=_worker, args=(self.study, self.folder, self.storage, there, threads), daemon=False
         )
@@ -151,6 +151,11 @@ class Workers:
 
 
 _STOPPED = 130
+
+
+def share_of_threads(workers: int) -> int:
+    """Threads of each of so many workers: its share of the cores."""
+    return max(1, len(os.sched_getaffinity(0)) // workers) if hasattr(os, "sched_getaffinity") else 1
 
 
 def _worker(study: Study, folder: Path, url: str | None, events: Connection, threads: int) -> None:
