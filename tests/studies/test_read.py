@@ -158,6 +158,20 @@ def test_a_value_that_is_none_of_its_setting_is_refused_before_anything_is_writt
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "axes"),
+    [({}, {"data": ["stories", "storis"]}), ({"data": "storis"}, {"lr": [0.1, 0.2]})],
+)
+def test_data_that_is_not_there_is_refused_before_anything_is_written(
+    settings: dict[str, Any], axes: dict[str, Any], tmp_path: Path
+) -> None:
+    """Else the corrected study would have to be given another folder."""
+    study = study_of({"settings": {"model": "lstm", "tokenizer": "bytes", "steps": 2, **settings}, "axes": axes})
+    with pytest.raises(UnknownName, match="no file, folder or corpus is called `storis`"):
+        sweep(study, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("method", ["random", "tpe"])
 def test_a_range_of_a_whole_number_is_told_how_to_say_so(method: str, make_study: Any) -> None:
     with pytest.raises(BadSetting, match=r"not int") as refused:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from picolab.data.corpus import open_corpus
 from picolab.errors import BadSetting
 from picolab.runs import names
 from picolab.studies.points import drawn, grid, narrowed, point_said, sampler_of, settings_of
 from picolab.studies.storage import Storage
-from picolab.studies.study import PRESET, Axis, Point, Study, Value
+from picolab.studies.study import DATA, PRESET, Axis, Point, Study, Value
 from picolab.zoo import ARCHITECTURES, PRESETS, check_settings
 
 
@@ -56,18 +57,21 @@ def listed(study: Study) -> list[Point]:
 
 
 def check_points(study: Study) -> None:
-    """Refuse a study with a point that cannot be run, before anything is written.
+    """Refuse a study with a point that cannot be run, or with data that is not there, before anything is written."""
+    points = listed(study) if study.method != "tpe" else _along_axes(study)
+    for point in {point.get(DATA): point for point in points}.values():
+        data = settings_of(study, point, study.seeds[0], Path(), "tried").data
+        open_corpus(data.spec, input_dir=data.input_dir, limit_examples=data.limit_examples)
 
-    Of a search that learns nobody knows the points: there each axis is tried along its values, or at places of its range.
-    """
-    if study.method != "tpe":
-        listed(study)
-        return
+
+def _along_axes(study: Study) -> list[Point]:
+    """Of a search that learns nobody knows the points: each axis is tried along its values, or at places of its range."""
     places = {axis.name: _places(axis) for axis in study.axes}
     first = {name: values[0] for name, values in places.items()}
-    for name, values in places.items():
-        for value in values:
-            check_point(study, narrowed(study, {**first, name: value}))
+    points = [narrowed(study, {**first, name: value}) for name, values in places.items() for value in values]
+    for point in points:
+        check_point(study, point)
+    return points
 
 
 def _places(axis: Axis) -> list[Value]:
