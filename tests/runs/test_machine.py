@@ -25,6 +25,14 @@ def test_a_password_in_the_command_is_not_kept_in_a_run(monkeypatch: pytest.Monk
     assert command_line() == f"picolab sweep a.yaml --storage {shown} --prompt 'a:b@c d'"
 
 
+def test_a_password_after_the_question_mark_is_none_to_keep() -> None:
+    assert without_password("mysql://me@host/x?password=secret") == "mysql://me@host/x"
+    assert without_password("mysql://host/x?password=a@b&charset=utf8") == "mysql://host/x?charset=utf8"
+    assert (
+        without_password("mysql://host/x?user=me&PASSWD=secret&charset=utf8") == "mysql://host/x?user=me&charset=utf8"
+    )
+
+
 def test_an_address_without_a_password_is_shown_as_it_is() -> None:
-    for address in ("sqlite:///a.db", "postgresql://me@host/x", "mysql://host/x"):
+    for address in ("sqlite:///a.db", "postgresql://me@host/x", "mysql://host/x", "mysql://host/x?charset=utf8"):
         assert without_password(address) == address

@@ -11,9 +11,9 @@ import pytest
 from picolab.errors import BadInput, BadSetting, PicolabError, UnknownName
 from picolab.recipes.studies import SHIPPED, shipped
 from picolab.runs.settings import resolve
-from picolab.studies.points import check_size, count_of, grid, settings_of, trials_of
+from picolab.studies.points import check_size, count_of, grid, points_of, settings_of, trials_of
 from picolab.studies.read import read_study, study_of
-from picolab.studies.search import check_points, listed
+from picolab.studies.search import check_points
 from picolab.studies.study import MOST_RUNS
 from picolab.studies.sweep import sweep
 
@@ -135,7 +135,7 @@ def test_sizes_that_do_not_go_together_are_refused_before_anything_is_trained(co
     settings = {"model": "qwen2-pico", "data": "numeric", "steps": 2, "d_model": 32}
     study = study_of({**content, "settings": settings, "axes": {"n_heads": [4, 5]}})
     with pytest.raises(BadSetting, match="point n_heads 5: "):
-        listed(study)
+        check_points(study)
 
 
 @pytest.mark.parametrize("method", ["grid", "random", "tpe"])
@@ -221,14 +221,14 @@ def test_points_that_differ_in_sampling_only_share_their_runs(make_study: Any) -
 
 def test_drawn_points_are_the_same_for_the_same_seed_and_stay_in_their_range(make_study: Any) -> None:
     axes = {"lr": {"low": 1e-4, "high": 1e-1, "log": True}, "n_layers": {"low": 1, "high": 3, "integer": True}}
-    first, again = (listed(make_study(axes=axes, method="random", points=30)) for _ in range(2))
-    assert first == again != listed(make_study(axes=axes, method="random", points=30, search_seed=1))
+    first, again = (points_of(make_study(axes=axes, method="random", points=30)) for _ in range(2))
+    assert first == again != points_of(make_study(axes=axes, method="random", points=30, search_seed=1))
     rates = sorted(float(point["optimizer.lr"]) for point in first)  # type: ignore[arg-type]
     assert rates[0] >= 1e-4 and rates[-1] <= 1e-1
     assert 5 <= sum(rate < 10**-2.5 for rate in rates) <= 25  # about half lie below the middle of the logarithm
     assert {point["model.n_layers"] for point in first} == {1, 2, 3}
     with pytest.raises(BadInput, match="the axes have no 5 different points, 4 were found"):
-        listed(make_study(method="random", points=5))
+        points_of(make_study(method="random", points=5))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -236,7 +236,8 @@ def test_every_shipped_study_can_be_built_in_both_sizes(name: str) -> None:
     for tiny in (False, True):
         study = shipped(name, tiny=tiny)
         assert study.name == name
-        points = listed(study)
+        check_points(study)
+        points = points_of(study)
         assert points
         for point in points:
             settings_of(study, point, study.seeds[0], Path(), "x")

@@ -42,12 +42,10 @@ def sweep(
     from picolab.cli.sweep_display import SweepDisplay
     from picolab.cli.sweep_show import tell
     from picolab.studies.points import check_size
-    from picolab.studies.search import check_points
 
     use_gpt2_dir(gpt2_dir)
     asked, folder = asked_study(study, tiny=tiny, seeds=seeds, seed=seed)
     check_size(asked, meant=yes)
-    check_points(asked)
     if dry_run:
         return _forecast(asked, workers, as_json=as_json)
     from picolab.report.study import study_report

@@ -64,9 +64,6 @@ class SweepDisplay:
         self._folder = folder
 
     def __enter__(self) -> Self:
-        self.console.print(f"{self.study.name}: writing to {self._folder}", soft_wrap=True)
-        if self._live is not None:
-            self._live.start()
         return self
 
     def __exit__(
@@ -80,6 +77,10 @@ class SweepDisplay:
         from picolab.studies.workers import WorkerFell
         from picolab.train.events import Step
 
+        if not self._rows:  # the first event: the study was not refused
+            self.console.print(f"{self.study.name}: writing to {self._folder}", soft_wrap=True)
+            if self._live is not None:
+                self._live.start()
         row = self._rows.setdefault(worker, _Row())
         match event:
             case TrialBegins():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 from picolab import __version__
 
+PASSWORD_OPTION = re.compile(r"([?&])[^=&?]*pass[^=&]*=[^&]*&?", re.IGNORECASE)
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "pydantic")
 
 
@@ -39,8 +41,8 @@ def command_line() -> str:
 
 
 def without_password(url: str) -> str:
-    """An address that may be shown and kept."""
-    before, mark, rest = url.partition("://")
+    """An address that may be shown and kept: no password before the host's name, and none among what follows a `?`."""
+    before, mark, rest = PASSWORD_OPTION.sub(r"\1", url).rstrip("?&").partition("://")
     login, at, host = rest.rpartition("@")
     return f"{before}{mark}{login.partition(':')[0]}{at}{host}"
 

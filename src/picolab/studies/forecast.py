@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -28,7 +29,8 @@ from picolab.measure.stopwatch import settle
 from picolab.runs.settings import Settings
 from picolab.sample.pick import Sampler
 from picolab.studies.judges import judge_of, written_figures
-from picolab.studies.points import drawn, grid, settings_of, trials_of
+from picolab.studies.points import points_of, settings_of, trials_of
+from picolab.studies.search import check_points
 from picolab.studies.study import Study
 from picolab.studies.trial import task_of
 from picolab.studies.workers import share_of_threads
@@ -80,10 +82,12 @@ class _Cost:
 
 
 def forecast(study: Study, *, workers: int = 1) -> Forecast:
-    """Measure, count up; nothing is left on disk but prepared data, which the study will read as well."""
-    from pathlib import Path
+    """Measure, count up; nothing is left on disk but prepared data, which the study will read as well.
 
-    points = grid(study) if study.method == "grid" else drawn(study)
+    Raises what the study would be refused for.
+    """
+    check_points(study)
+    points = points_of(study)
     every = trials_of(study, points)
     trials = {trial.run: trial for trial in every}  # ways of sampling share the runs
     settings = [settings_of(study, t.point, t.seed, Path(), t.run) for t in trials.values()]

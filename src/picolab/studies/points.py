@@ -83,6 +83,11 @@ def check_size(study: Study, *, meant: bool) -> None:
         )
 
 
+def points_of(study: Study) -> list[Point]:
+    """The points of a grid, or those that are drawn; a search that learns is counted as if its points were."""
+    return grid(study) if study.method == "grid" else drawn(study)
+
+
 def grid(study: Study) -> list[Point]:
     """Every combination of values, first axis slowest; a combination that differs only in what its model has not is one point."""
     return list(_distinct(itertools.product(*(axis.values for axis in study.axes)), study))

@@ -12,7 +12,7 @@ from typing import Protocol
 from picolab.data.corpus import open_corpus
 from picolab.errors import BadSetting
 from picolab.runs import names
-from picolab.studies.points import drawn, grid, narrowed, point_said, sampler_of, settings_of
+from picolab.studies.points import narrowed, point_said, points_of, sampler_of, settings_of
 from picolab.studies.storage import Storage
 from picolab.studies.study import DATA, PRESET, Axis, Point, Study, Value
 from picolab.zoo import ARCHITECTURES, PRESETS, check_settings
@@ -45,20 +45,14 @@ def search_of(study: Study, storage: Storage) -> Search:
         from picolab.studies.tpe import Tpe
 
         return Tpe(study, storage)
-    return Listed(listed(study))
-
-
-def listed(study: Study) -> list[Point]:
-    """The points of a grid or of random draws, each refused here if it cannot be run."""
-    points = grid(study) if study.method == "grid" else drawn(study)
-    for point in points:
-        check_point(study, point)
-    return points
+    return Listed(points_of(study))
 
 
 def check_points(study: Study) -> None:
     """Refuse a study with a point that cannot be run, or with data that is not there, before anything is written."""
-    points = listed(study) if study.method != "tpe" else _along_axes(study)
+    points = points_of(study) if study.method != "tpe" else _along_axes(study)
+    for point in points:
+        check_point(study, point)
     for point in {point.get(DATA): point for point in points}.values():
         data = settings_of(study, point, study.seeds[0], Path(), "tried").data
         open_corpus(data.spec, input_dir=data.input_dir, limit_examples=data.limit_examples)
@@ -68,10 +62,7 @@ def _along_axes(study: Study) -> list[Point]:
     """Of a search that learns nobody knows the points: each axis is tried along its values, or at places of its range."""
     places = {axis.name: _places(axis) for axis in study.axes}
     first = {name: values[0] for name, values in places.items()}
-    points = [narrowed(study, {**first, name: value}) for name, values in places.items() for value in values]
-    for point in points:
-        check_point(study, point)
-    return points
+    return [narrowed(study, {**first, name: value}) for name, values in places.items() for value in values]
 
 
 def _places(axis: Axis) -> list[Value]:
