@@ -57,7 +57,7 @@ def main(file: str) -> int:
             try:
                 one(run, world.rank)
             except PicolabError as error:
-                print("error:", error, "hint:", error.hint, file=sys.stderr, flush=True)
+                sys.stderr.write(f"error: {error} hint: {error.hint}\n")
                 return error.exit_code
     return 0
 

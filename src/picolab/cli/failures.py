@@ -28,9 +28,8 @@ def report(error: Exception, *, as_json: bool) -> int:
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
     message, hint = str(known), known.hint
-    print(message, file=sys.stderr)
-    if hint:
-        print(f"\nhint: {hint}", file=sys.stderr)
+    # Written at once: torchrun's processes share one stderr, unbuffered, and their sentences must not mix.
+    sys.stderr.write(f"{message}\n\nhint: {hint}\n" if hint else f"{message}\n")
     if as_json:
         print(json.dumps({"error": {"message": message, "hint": hint}}, ensure_ascii=False))
     return known.exit_code

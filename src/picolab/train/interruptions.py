@@ -7,11 +7,15 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from picolab.errors import Lost
+
 
 class Interruptions:
     """While open, the first SIGINT or SIGTERM is noted in `received`; the second raises `KeyboardInterrupt`.
 
     Python delivers signals to the main thread only: in any other, nothing is changed and nothing is noted.
+    Closed because another process of the run is gone (`Lost`), it leaves SIGTERM ignored: the launcher sends that to all
+    who are left, and they end anyway, but not before they have said why.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -29,7 +33,8 @@ class Interruptions:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            left_alone = number == signal.SIGTERM and isinstance(error, Lost)
+            signal.signal(number, signal.SIG_IGN if left_alone else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
