@@ -1,16 +1,18 @@
 """Written-down attention: it looks where it was told, stays what it was through training and disk, and starts like its rivals."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from picolab.counts.closed_form import plan_heads, write_attention
+from picolab.counts.closed_form import write_attention
 from picolab.counts.coherence import coherence, welch
 from picolab.counts.count import count_corpus
 from picolab.counts.embeddings import NORM, neighbour_embedding, orthogonal_embedding
 from picolab.counts.exact import smoothed
-from picolab.counts.places import place, weights
+from picolab.counts.places import SHARP, WIDEST, Window, fading, place, weights, window_of
 from picolab.counts.published import head_of
 from picolab.counts.runs import tally
 from picolab.counts.shape import Shape
@@ -45,6 +47,15 @@ def written(dataset, **settings):
     return model, write_attention(model, dataset, seed=0)
 
 
+def attended(query, key, length):
+    """What a head with these constants looks at."""
+    width = len(query)
+    turn = Rope(length, width, 10000.0)(torch.arange(length)[None])
+    q, k = (rotate(x.float().expand(1, length, 1, width), turn)[0, :, 0] for x in (query, key))
+    scores = (q @ k.T) / width**0.5
+    return scores.masked_fill(torch.ones(length, length, dtype=torch.bool).triu(1), -torch.inf).softmax(-1)
+
+
 def looked_at(model, tokens):
     with record(model, "blocks.*.attention.probs") as seen, torch.no_grad():
         model(tokens)
@@ -54,14 +65,37 @@ def looked_at(model, tokens):
 @pytest.mark.parametrize("offset", [0, 1, 2, 5, 40])
 @pytest.mark.parametrize(("beta", "least"), [(30.0, 1 - 1e-6), (4.0, 0.95)])
 def test_a_place_is_where_the_head_looks(offset, beta, least):
-    query, key = (x.float().expand(1, 60, 1, 64) for x in place(offset, 64, 10000.0, beta))
-    turn = Rope(60, 64, 10000.0)(torch.arange(60)[None])
-    scores = (rotate(query, turn)[0, :, 0] @ rotate(key, turn)[0, :, 0].T) / 8
-    probs = scores.masked_fill(torch.ones(60, 60, dtype=torch.bool).triu(1), -torch.inf).softmax(-1)
+    probs = attended(*place(offset, 64, 10000.0, beta), 60)
     assert probs.diagonal(-offset).min() > least
     torch.testing.assert_close(
         probs[offset:].double(), weights(offset, 64, 10000.0, beta, 60)[offset:], atol=3e-4, rtol=0
     )
+
+
+@pytest.mark.parametrize(
+    ("width", "head_dim", "length"), [(7.5, 64, 128), (1.0, 64, 60), (7.5, 8, 128), (30.0, 48, 512)]
+)
+def test_a_window_fades_as_it_was_told(width, head_dim, length):
+    probs = attended(*fading(Window(width), head_dim, 10000.0, length), length).double()
+    apart = (probs - weights(Window(width), head_dim, 10000.0, 0.0, length)).abs().sum(-1) / 2
+    assert apart.max() < 0.02
+    wrong = weights(Window(1.3 * width), head_dim, 10000.0, 0.0, length)
+    assert (probs - wrong).abs().sum(-1).max() / 2 > 0.04
+
+
+def test_a_window_is_as_wide_as_information_fades():
+    fades = {offset: 0.2 * np.exp(-offset / 6) for offset in range(1, 6)}
+    assert window_of(fades).width == pytest.approx(6)
+    assert window_of(fades | {4: -1e-4}).width == pytest.approx(
+        6
+    )  # corrected for what was never seen, nothing may be less
+    assert window_of(dict.fromkeys(range(1, 6), 0.1)).width == WIDEST
+    assert window_of(dict.fromkeys(range(1, 6), -0.1)).width == WIDEST
+
+
+def test_positions_that_all_turn_fast_leave_no_room_for_a_window(pieces):
+    with pytest.raises(BadSetting, match="no head can tell near from far"):
+        written(pieces, rope_theta=3.0)
 
 
 @pytest.mark.parametrize("corpus", ["letters", "pieces"])
@@ -69,19 +103,24 @@ def test_the_heads_look_where_the_plan_says_after_training_too(corpus, request):
     dataset = request.getfixturevalue(corpus)
     model, notes = written(dataset)
     tokens = torch.from_numpy(dataset.train.ids[:60].astype(np.int64))[None]
-    few = corpus == "letters"
-    plans = plan_heads([1, 2], n_layers=2, n_heads=2, few_words=few)
-    assert notes[-1] == (
-        "heads look back by 1 2; 1 2 (layer by layer)" if few else "heads look back by 0 1; 1 2 (layer by layer)"
-    )
+    places = re.fullmatch(r"heads look back by (.*) \(layer by layer\)", notes[-1])[1]
+    if corpus == "letters":
+        assert places == "1, 2; 1, 2"
+        looks = [1, 2]
+    else:
+        near, wide = re.fullmatch(r"(1, (\d+\.\d) wide); \1", places).groups()
+        assert 2 < float(wide) < 20
+        looks = [1, Window(float(wide))]
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
     frozen = {name: p.clone() for name, p in model.state_dict().items() if ".attention." in name}
     for _ in range(3):
         model.losses(tokens[:, :-1], tokens[:, 1:]).mean().backward()
         optimizer.step()
-    for layer, heads in zip(looked_at(model, tokens), plans, strict=True):
-        for probs, head in zip(layer, heads, strict=True):
-            assert probs.diagonal(-head.offset).min() > 1 - 1e-6
+    for layer in looked_at(model, tokens):
+        for probs, where in zip(layer, looks, strict=True):
+            told = weights(where, model.config.head_dim, 10000.0, SHARP, len(probs))
+            late = slice(2, None)  # before, a head that looks two back has nowhere to look
+            assert (probs - told)[late].abs().sum(-1).max() < (0.05 if isinstance(where, Window) else 1e-5)
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in frozen.items())
     assert len(frozen) == 2 * (4 + 2)
 

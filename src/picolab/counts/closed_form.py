@@ -1,16 +1,17 @@
 """Attention that nobody trains: count the training text, choose places and values, write them into a model, seal them.
 
     counts -> information of far tokens -> places of heads        V <= d   layers of copies from the most telling places
-           -> neighbours -> embedding                             V >  d   first what follows the token itself, then copies and what
-           -> pointwise information -> values                              follows what is copied
+           -> neighbours -> embedding                             V >  d   layers of copies from the most telling places and
+           -> pointwise information -> values                              from a window; the last window adds what follows
 
-The constants come from experiments on the characters and on 2,048 pieces of one corpus; what the recipe is worth on others is
-measured by `benchmarks/counted_attention.py`.
+Two heads that look at places cannot tell what a text is about: with many words a trained head looks at all of the recent past.
+The constants come from experiments on the characters and on 2,048 pieces of one corpus (docs/LOG.md); what the recipe is worth on
+others is measured by `benchmarks/counted_attention.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -22,7 +23,7 @@ from picolab.counts.coherence import METHODS, spread
 from picolab.counts.count import count_corpus, unigrams
 from picolab.counts.embeddings import NORM, neighbour_embedding, orthogonal_embedding
 from picolab.counts.information import conditional_information, far_and_near
-from picolab.counts.places import FARTHEST, SHARP, SOFT, place, ranked
+from picolab.counts.places import FARTHEST, SHARP, SOFT, Window, fading, place, ranked, window_of
 from picolab.counts.published import base_embedding, head_of, shape_of
 from picolab.counts.shape import Shape
 from picolab.counts.tables import Tables
@@ -30,30 +31,40 @@ from picolab.counts.values import copy, following
 from picolab.data.dataset import Dataset
 from picolab.errors import BadData, BadSetting
 from picolab.models.contract import LanguageModel
-from picolab.models.counted import Attention, Counted
+from picolab.models.counted import Attention, Config, Counted
 
-COPIED = 1.45
-"""How many embeddings long the output of a copying head is, where words are few."""
+COPIED, COPIED_OF_MANY, FOLLOWS = 1.45, 0.7, 0.4
+"""How many embeddings long the output of a copying head is, where words are few and where they are many; how strongly the last
+window adds what follows."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class HeadPlan:
-    """A head: it looks `offset` tokens back, hands over `copied` of the token and `follows` of what the counts say follows it."""
+    """A head: it looks so many tokens back or through a window, hands over `copied` of what it finds there and `follows` of what
+    the counts say follows that."""
 
-    offset: int
+    looks: int | Window
     copied: float
     follows: float = 0.0
 
+    def __str__(self) -> str:
+        return f"{self.looks.width:.1f} wide" if isinstance(self.looks, Window) else str(self.looks)
 
-def plan_heads(offsets: Sequence[int], *, n_layers: int, n_heads: int, few_words: bool) -> list[list[HeadPlan]]:
-    """Which heads a model gets, layer by layer; `offsets` are the telling ones, best first."""
+
+def plan_heads(
+    information: Mapping[int, float], *, n_layers: int, n_heads: int, few_words: bool
+) -> list[list[HeadPlan]]:
+    """Which heads a model gets, layer by layer, from the nats that a token says so many places back."""
+    offsets = ranked(information)
     if few_words:
         return [[HeadPlan(offset, COPIED) for offset in offsets[:n_heads]] for _ in range(n_layers)]
-    first = [HeadPlan(0, 0.0, 1.0), *(HeadPlan(offset, 0.5, 0.7) for offset in offsets)]
-    later = [HeadPlan(offset, 0.5, 0.5 if at == 0 else 0.4) for at, offset in enumerate(offsets)]
-    return [(first if layer == 0 else later)[:n_heads] for layer in range(n_layers)]
+    near, window = [HeadPlan(offset, COPIED_OF_MANY) for offset in offsets[: n_heads - 1]], window_of(information)
+    return [
+        [*near, HeadPlan(window, COPIED_OF_MANY, FOLLOWS if layer == n_layers - 1 else 0.0)]
+        for layer in range(n_layers)
+    ]
 
 
 @torch.no_grad()
@@ -118,7 +129,7 @@ def _shapes(model: Counted, few_words: bool) -> list[Shape]:
     if config.attention in ("counted", "uniform", "offsets"):
         shapes += [far_and_near(offset) for offset in range(1, FARTHEST + 1)]
     if config.attention in ("counted", "uniform") and not few_words:
-        shapes += [Shape.of(1, offset) for offset in range(FARTHEST + 1)]
+        shapes += [Shape.of(1, 0)]
     if config.attention == "published":
         shapes += [Shape.of(1, 0)]
         shapes += [shape_of(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
@@ -157,7 +168,7 @@ def _counted(
     config, told = model.config, {}
     for offset in range(1, FARTHEST + 1):
         told[offset] = conditional_information(tables[far_and_near(offset).name])
-    plans = plan_heads(ranked(told), n_layers=config.n_layers, n_heads=config.n_heads, few_words=few_words)
+    plans = plan_heads(told, n_layers=config.n_layers, n_heads=config.n_heads, few_words=few_words)
     unigram = torch.from_numpy(unigrams(dataset)).double() + 1
     unigram /= unigram.sum()
     words = model.embedding.weight[: dataset.tokenizer.vocab_size]
@@ -167,20 +178,24 @@ def _counted(
         for number, head in enumerate(heads):
             lanes = slice(number * config.head_dim, (number + 1) * config.head_dim)
             if config.attention != "uniform":
-                beta = SHARP if config.frozen else SOFT
-                query, key = place(head.offset, config.head_dim, config.rope_theta, beta)
+                query, key = _constants(head.looks, config)
                 attention.q_bias[lanes], attention.k_bias[lanes] = query.float(), key.float()
             if config.attention == "offsets":
                 continue  # the usual random values stay
             taken, given = copy(config.d_model, config.head_dim, head.copied, generator)
             if head.follows:
-                table = tables[Shape.of(1, head.offset).name]
-                taken, what = following(table, unigram, words, config.head_dim, head.follows)
+                taken, what = following(tables["n1-s0"], unigram, words, config.head_dim, head.follows)
                 given = given + what
             attention.v_proj.weight[lanes], attention.out_proj.weight[:, lanes] = taken.T.float(), given.T.float()
-    looked = "; ".join(" ".join(str(head.offset) for head in heads) for heads in plans)
+    looked = "; ".join(", ".join(map(str, heads)) for heads in plans)
     said = ", ".join(f"{offset} back {nats:.3f}" for offset, nats in told.items())
     return [f"nats that a far token adds: {said}", f"heads look back by {looked} (layer by layer)"]
+
+
+def _constants(looks: int | Window, config: Config) -> tuple[Tensor, Tensor]:
+    if isinstance(looks, Window):
+        return fading(looks, config.head_dim, config.rope_theta, config.context_length)
+    return place(looks, config.head_dim, config.rope_theta, SHARP if config.frozen else SOFT)
 
 
 def _published(model: Counted, layers: Sequence[Attention], tables: Tables, generator: torch.Generator) -> list[str]:

@@ -36,7 +36,7 @@ ATTENTION = {
     "random": "random, meant to be frozen",
     "uniform": "copies from everywhere alike: the values of `counted` without its places",
     "offsets": "looks at chosen distances, random values",
-    "counted": "looks at distances chosen from counts; values orthonormal, or from counts where words are many",
+    "counted": "looks at distances chosen from counts and, where words are many, through a window; values copied, or from counts",
     "published": "an earlier recipe: queries and keys from normalised counts, rescaled until attention is uniform",
 }
 CORRECTIONS = {
