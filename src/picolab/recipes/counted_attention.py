@@ -118,7 +118,8 @@ def _what_counts_gave(comparison: Comparison) -> tuple[str, ...]:
             "values and embedding are orthogonal at random.",
         )
     return (
-        f"With {words:,} tokens in {room} dimensions places, values and the embedding of every arm come from the counts.",
+        f"With {words:,} tokens in {room} dimensions places, the width of windows, what the last window adds and the embedding "
+        "of every arm come from the counts; copies are orthogonal at random.",
     )
 
 
