@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from picolab import __version__
-from picolab.cli import failures, flags, welcome
+from picolab.cli import failures, flags, threads, welcome
 
 VERBS: dict[str, str] = {
     "demo": "The main job in a minute, offline: several kinds of model learn the same data.",
@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments:
         welcome.welcome()
         return 0
+    threads.wait_briefly()
     as_json = "--json" in arguments
     try:
         app = build_app(arguments[0])
