@@ -161,6 +161,27 @@ def test_every_error_has_its_exit_code_and_no_traceback(error, code, said, faili
     assert "Traceback" not in ran.err
 
 
+def raised(error, *, by):
+    """An error that a library made of another."""
+    error.__cause__ = by
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (raised(ImportError("half a module"), by=KeyboardInterrupt()), 130, "interrupted\n"),
+        (raised(SystemError("a result"), by=raised(RuntimeError(), by=KeyboardInterrupt())), 130, "interrupted\n"),
+        (raised(BadInput("it cannot be written"), by=KeyboardInterrupt()), 2, "it cannot be written\n"),
+        (raised(OSError(errno.ENOSPC, "No space left"), by=KeyboardInterrupt()), 1, "no space left\n"),
+        (raised(ImportError("no such module"), by=ValueError()), 1, "picolab failed in a way nobody foresaw"),
+    ],
+)
+def test_ctrl_c_inside_a_library_is_told_as_ctrl_c(error, code, said, failing):
+    ran = failing(error)
+    assert (ran.code, ran.err[: len(said)]) == (code, said)
+
+
 def test_a_failure_nobody_foresaw_says_how_to_report_it(failing, monkeypatch):
     ran = failing(ZeroDivisionError("division by zero"))
     assert ran.code == 1

@@ -41,6 +41,15 @@ def interrupted(error: KeyboardInterrupt) -> int:
     return 130
 
 
+def was_interrupted(error: BaseException) -> bool:
+    """Whether somebody's Ctrl-C is behind an error that nobody foresaw: what is interrupted inside a library may be told as its own
+    failure, such as an import that did not work. An error of ours or of the disk is told as it is: something may be lost."""
+    if isinstance(error, PicolabError | OSError):
+        return False
+    behind = error.__cause__ or error.__context__
+    return isinstance(behind, KeyboardInterrupt) or (behind is not None and was_interrupted(behind))
+
+
 def reader_gone() -> int:
     """The reader of our output (`| head`) had enough: that is no failure."""
     # Python flushes stdout once more at exit; into nothing, so that it does not complain.
