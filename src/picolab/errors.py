@@ -67,6 +67,15 @@ class Lost(PicolabError):
     exit_code = 1
 
 
+def was_interrupted(error: BaseException) -> bool:
+    """Whether somebody's Ctrl-C is behind an error that nobody foresaw: what is interrupted inside a library may be told as its own
+    failure, such as an import that did not work. An error of ours or of the disk is told as it is: something may be lost."""
+    if isinstance(error, PicolabError | OSError):
+        return False
+    behind = error.__cause__ or error.__context__
+    return isinstance(behind, KeyboardInterrupt) or (behind is not None and was_interrupted(behind))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint that follows an unknown name: the closest known one, or all of them."""
     known = sorted(known)

@@ -182,6 +182,16 @@ def test_ctrl_c_inside_a_library_is_told_as_ctrl_c(error, code, said, failing):
     assert (ran.code, ran.err[: len(said)]) == (code, said)
 
 
+def test_ctrl_c_inside_executed_text_has_our_exit_code():
+    script = (
+        "import sys; from picolab.cli import ls; from picolab.cli.app import main\n"
+        "ls.LISTINGS['presets'] = lambda runs: exec('raise KeyboardInterrupt')\n"
+        "sys.exit(main(['ls', 'presets']))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (130, "interrupted; nothing was being written\n")
+
+
 def test_a_failure_nobody_foresaw_says_how_to_report_it(failing, monkeypatch):
     ran = failing(ZeroDivisionError("division by zero"))
     assert ran.code == 1

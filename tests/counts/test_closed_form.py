@@ -93,9 +93,12 @@ def test_a_window_is_as_wide_as_information_fades():
     assert window_of(dict.fromkeys(range(1, 6), -0.1)).width == WIDEST
 
 
-def test_positions_that_all_turn_fast_leave_no_room_for_a_window(pieces):
+def test_positions_that_all_turn_fast_leave_no_room_for_a_window(pieces, tmp_path):
+    model = build("counted", {**SMALL, "vocab_size": pieces.tokenizer.vocab_size, "rope_theta": 3.0})
+    counted = []
     with pytest.raises(BadSetting, match="no head can tell near from far"):
-        written(pieces, rope_theta=3.0)
+        write_attention(model, pieces, folder=tmp_path / "counts", progress=lambda done, total: counted.append(done))
+    assert not counted and not (tmp_path / "counts").exists()
 
 
 @pytest.mark.parametrize("corpus", ["letters", "pieces"])

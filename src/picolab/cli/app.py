@@ -77,7 +77,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return failures.report(failures.as_bad_input(error, VERBS), as_json=as_json)
     except Exception as error:  # noqa: BLE001  the last line of defence: a person never sees a bare traceback
-        if failures.was_interrupted(error):
-            return failures.interrupted(KeyboardInterrupt("interrupted"))
         return failures.report(error, as_json=as_json)
     return result if isinstance(result, int) else 0

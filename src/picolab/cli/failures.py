@@ -17,16 +17,18 @@ from collections.abc import Iterable
 from cyclopts import CoercionError, CycloptsError, MissingArgumentError, RepeatArgumentError, UnknownCommandError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
-from picolab.errors import BadInput, PicolabError, UnknownName
+from picolab.errors import BadInput, PicolabError, UnknownName, was_interrupted
 
 DEBUG = "PICOLAB_DEBUG"
 
 
 def report(error: Exception, *, as_json: bool) -> int:
     """Say what went wrong and return the exit code."""
-    known = as_picolab_error(error)
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
+    if was_interrupted(error):
+        return interrupted(KeyboardInterrupt("interrupted"))
+    known = as_picolab_error(error)
     message, hint = str(known), known.hint
     # Written at once: torchrun's processes share one stderr, unbuffered, and their sentences must not mix.
     sys.stderr.write(f"{message}\n\nhint: {hint}\n" if hint else f"{message}\n")
@@ -38,16 +40,10 @@ def report(error: Exception, *, as_json: bool) -> int:
 def interrupted(error: KeyboardInterrupt) -> int:
     """Ctrl-C: say what was saved, if whoever was interrupted knows."""
     print(str(error) or "interrupted; nothing was being written", file=sys.stderr)
+    # An interruption inside an `exec` of text, as dataclasses are made, is remembered by CPython even where it is caught: the
+    # process would end by the signal and not with our code. Text that runs to its end makes it forget (pythonrun.c).
+    exec("")
     return 130
-
-
-def was_interrupted(error: BaseException) -> bool:
-    """Whether somebody's Ctrl-C is behind an error that nobody foresaw: what is interrupted inside a library may be told as its own
-    failure, such as an import that did not work. An error of ours or of the disk is told as it is: something may be lost."""
-    if isinstance(error, PicolabError | OSError):
-        return False
-    behind = error.__cause__ or error.__context__
-    return isinstance(behind, KeyboardInterrupt) or (behind is not None and was_interrupted(behind))
 
 
 def reader_gone() -> int:

@@ -23,7 +23,7 @@ from picolab.counts.coherence import METHODS, spread
 from picolab.counts.count import count_corpus, unigrams
 from picolab.counts.embeddings import NORM, neighbour_embedding, orthogonal_embedding
 from picolab.counts.information import conditional_information, far_and_near
-from picolab.counts.places import FARTHEST, SHARP, SOFT, Window, fading, place, ranked, window_of
+from picolab.counts.places import FARTHEST, SHARP, SOFT, Window, fading, place, ranked, slow_plane, window_of
 from picolab.counts.published import base_embedding, head_of, shape_of
 from picolab.counts.shape import Shape
 from picolab.counts.tables import Tables
@@ -84,7 +84,7 @@ def write_attention(
         return ()
     config, generator = model.config, torch.Generator().manual_seed(seed)
     few_words = config.vocab_size <= config.d_model
-    _check(model, dataset)
+    _check(model, dataset, few_words)
     shapes = _shapes(model, few_words)
     tables = count_corpus(dataset, shapes, folder=folder, progress=progress) if shapes else None
     notes = []
@@ -106,7 +106,7 @@ def write_attention(
     return tuple(notes)
 
 
-def _check(model: Counted, dataset: Dataset) -> None:
+def _check(model: Counted, dataset: Dataset, few_words: bool) -> None:
     """Refuse what cannot be written down, before anything is counted."""
     config, words = model.config, dataset.tokenizer.vocab_size
     if words > config.vocab_size:
@@ -119,6 +119,8 @@ def _check(model: Counted, dataset: Dataset) -> None:
             f"head_dim {config.head_dim} is more than the {config.d_model} directions of the stream that a head can copy",
             hint=f"--model.head_dim {config.d_model} or less",
         )
+    if config.attention in ("counted", "offsets") and not few_words:
+        slow_plane(config.head_dim, config.rope_theta, config.context_length)
 
 
 def _shapes(model: Counted, few_words: bool) -> list[Shape]:

@@ -52,11 +52,17 @@ def place(offset: int, head_dim: int, theta: float, beta: float) -> tuple[Tensor
 
 
 def fading(window: Window, head_dim: int, theta: float, context_length: int) -> tuple[Tensor, Tensor]:
-    """Constant query and key `(head_dim,)` of a head that looks through a window.
+    """Constant query and key `(head_dim,)` of a head that looks through a window."""
+    plane, omega = slow_plane(head_dim, theta, context_length)
+    size = (head_dim**0.5 / (omega * window.width)) ** 0.5
+    query, key = torch.zeros(2, head_dim, dtype=torch.float64)
+    key[plane] = query[head_dim // 2 + plane] = size
+    return query, key
 
-    The plane is the fastest that turns by no more than a quarter over the whole context: a slower one has the same slope only by
-    larger numbers, which few bits cannot hold. Raises `BadSetting` where every plane is faster.
-    """
+
+def slow_plane(head_dim: int, theta: float, context_length: int) -> tuple[int, float]:
+    """The plane of a window and its frequency: the fastest that turns by no more than a quarter over the whole context. A slower
+    one has the same slope only by larger numbers, which few bits cannot hold. Raises `BadSetting` where every plane is faster."""
     omega = frequencies(head_dim, theta).double()
     slow = omega * context_length <= math.pi / 2
     if not slow.any():
@@ -66,10 +72,7 @@ def fading(window: Window, head_dim: int, theta: float, context_length: int) -> 
             hint="a larger rope_theta or head_dim, or a shorter context",
         )
     plane = int(slow.int().argmax())
-    size = (head_dim**0.5 / (float(omega[plane]) * window.width)) ** 0.5
-    query, key = torch.zeros(2, head_dim, dtype=torch.float64)
-    key[plane] = query[len(omega) + plane] = size
-    return query, key
+    return plane, float(omega[plane])
 
 
 def weights(looks: int | Window, head_dim: int, theta: float, beta: float, length: int) -> Float[Tensor, "time past"]:

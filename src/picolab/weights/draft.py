@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from picolab.errors import BadInput
+from picolab.errors import BadInput, was_interrupted
 
 
 @contextmanager
@@ -42,6 +42,10 @@ def drafts(paths: Sequence[Path]) -> Iterator[list[Path]]:
         ) from error
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"interrupted: nothing is left of `{paths[-1]}`") from error
+    except Exception as error:
+        if was_interrupted(error):
+            raise KeyboardInterrupt(f"interrupted: nothing is left of `{paths[-1]}`") from error
+        raise
     finally:
         for draft in made:
             remove(draft)
