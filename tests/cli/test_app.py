@@ -182,13 +182,15 @@ def test_ctrl_c_inside_a_library_is_told_as_ctrl_c(error, code, said, failing):
     assert (ran.code, ran.err[: len(said)]) == (code, said)
 
 
-def test_ctrl_c_inside_executed_text_has_our_exit_code():
-    script = (
+def test_ctrl_c_inside_executed_text_has_our_exit_code(tmp_path):
+    (tmp_path / "executed.py").write_text(
         "import sys; from picolab.cli import ls; from picolab.cli.app import main\n"
         "ls.LISTINGS['presets'] = lambda runs: exec('raise KeyboardInterrupt')\n"
         "sys.exit(main(['ls', 'presets']))"
     )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    # As `python -m picolab`: there CPython looks at what it remembers.
+    words = [sys.executable, "-m", "executed"]
+    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (130, "interrupted; nothing was being written\n")
 
 
